@@ -1,0 +1,39 @@
+# `make repro` runs the default experiment and `make test` the tests; both set up the environment first.
+SHELL := /bin/bash
+PYTHON ?= python3
+UV_VERSION := 0.13.9
+BIN := .venv/bin
+# Stages start in half the time when the libraries are compiled to bytecode once; some systems forbid it by default.
+unexport PYTHONDONTWRITEBYTECODE
+# Large blocks stay with the allocator between training steps, instead of going back to the system (glibc).
+export MALLOC_MMAP_THRESHOLD_ := 2000000000
+export MALLOC_TRIM_THRESHOLD_ := 8000000000
+export MALLOC_TOP_PAD_ := 268435456
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help environment repro test lint lock
+
+help: ## What can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+environment: .venv/.installed ## The locked environment in .venv
+
+.venv/.installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 ...")'
+	$(PYTHON) -m venv --clear .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	VIRTUAL_ENV=.venv $(BIN)/uv pip install --quiet --require-hashes --compile-bytecode -r requirements.txt
+	@touch $@
+
+repro: environment ## Run the default experiment and print its table
+	@dvc repro --quiet && python -m stages.show
+
+test: environment ## Run the tests
+	@python -m pytest
+
+lint: environment ## Check style and types
+	@ruff check . && ruff format --check . && mypy
+
+lock: environment ## Renew requirements.txt from requirements.in
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements.in -o requirements.txt
+

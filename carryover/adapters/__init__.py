@@ -1,0 +1,64 @@
+"""Adapters: how stored features follow the backbone. One file an adapter, found by its name.
+
+An adapter has scikit-learn's manners: constructor arguments are its parameters, stored unchanged; `fit(previous,
+current, labels, head)` learns from pairs and returns self; `transform(features)` carries stored features; what is
+learned ends in an underscore. `state()` and `restore(arrays)` turn what was learned into arrays and back.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Head:
+    """A fixed linear classifier over current features: `weight` [classes, d], `bias` [classes], logits W f + b.
+
+    With `scale` it is a cosine classifier: logits scale * cos(W_c, f), and `bias` is zero.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    scale: float | None = None
+
+
+class Adapter(Protocol):
+    """The interface of an adapter."""
+
+    def fit(self, previous: np.ndarray, current: np.ndarray, labels: np.ndarray | None = None, head: Head | None = None) -> Self:
+        """Learn the map from `previous` [n, d] to `current` [n, d]; row i of both is the same image, of class labels[i]."""
+        ...
+
+    def transform(self, features: np.ndarray) -> np.ndarray:
+        """Carry features [m, d] of the previous network into the current one's space, float32 [m, d]."""
+        ...
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return what was learned, as arrays by name."""
+        ...
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> Self:
+        """Take back what `state` returned."""
+        ...
+
+
+def parameter_count(adapter: Any) -> int:
+    """Return how many numbers the adapter learned."""
+    return sum(int(array.size) for array in adapter.state().values())
+
+
+def check_pairs(previous: np.ndarray, current: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return both sides as float32 [n, d].
+
+    Raises:
+        ValueError: if they are not two matrices of the same number of rows, without rows, or not finite.
+    """
+    before, after = np.asarray(previous, dtype=np.float32), np.asarray(current, dtype=np.float32)
+    if before.ndim != 2 or after.ndim != 2 or len(before) != len(after) or not len(before):
+        raise ValueError(f"Pairs must be two matrices with the same number of rows, at least one; got {before.shape} and {after.shape}.")
+    if not (np.isfinite(before).all() and np.isfinite(after).all()):
+        raise ValueError("Pairs must be finite; some features are not.")
+    return before, after

@@ -1,0 +1,31 @@
+"""`none`: stored features stay as they are, stale, while the backbone moves on. The row every adapter must beat."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import numpy as np
+
+from carryover.adapters import Head
+
+__all__ = ["NoAdapter"]
+
+
+class NoAdapter:
+    """The identity."""
+
+    def fit(self, previous: np.ndarray, current: np.ndarray, labels: np.ndarray | None = None, head: Head | None = None) -> Self:
+        """Learn nothing."""
+        return self
+
+    def transform(self, features: np.ndarray) -> np.ndarray:
+        """Return the features [m, d] unchanged, as float32."""
+        return np.asarray(features, dtype=np.float32)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return no arrays."""
+        return {}
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> Self:
+        """Take back no arrays."""
+        return self

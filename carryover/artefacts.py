@@ -1,0 +1,223 @@
+"""Artefacts: one safetensors file each, with a checked header, written whole or not at all.
+
+The grammar of the header: the safetensors metadata holds the single key `carryover`, a canonical JSON object with
+`format` (the string "carryover"), `version` (an integer), `kind` (what the file is: "features", "memory", ...) and
+`fields` (whatever else the kind records: regime, task, class names). A single key, because the order of several
+keys in safetensors metadata is not fixed, and the same artefact must have the same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from carryover.errors import ArtefactError
+
+FORMAT = "carryover"
+VERSION = 1
+_DTYPE_NAMES = {"float64": "F64", "float32": "F32", "float16": "F16", "int64": "I64", "int32": "I32", "uint8": "U8", "int8": "I8"}
+_LAYOUT = ("int64", "float64", "float32", "int32", "float16", "int8", "uint8")
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """The content of an artefact: its `kind`, its recorded `fields` and its named `tensors`."""
+
+    kind: str
+    fields: dict[str, Any]
+    tensors: dict[str, np.ndarray]
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.tensors[name]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """A tensor too large for memory: its `dtype` and `shape`, and its values as consecutive `chunks` of any shape."""
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    chunks: Iterable[np.ndarray]
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all chunks together."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+
+def _metadata(kind: str, fields: Mapping[str, Any]) -> dict[str, str]:
+    header = {"format": FORMAT, "version": VERSION, "kind": kind, "fields": dict(fields)}
+    return {FORMAT: json.dumps(header, sort_keys=True, separators=(",", ":"))}
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it over `path` on success, remove it on failure.
+
+    A killed process leaves no half-written `path`, and a hard-linked cached file is replaced, never written into.
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".tmp", dir=target.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write(path: str | os.PathLike[str], kind: str, tensors: Mapping[str, np.ndarray], **fields: Any) -> None:
+    """Write an artefact atomically.
+
+    Raises:
+        ArtefactError: if a floating-point tensor holds a number that is not finite, or the disk refuses.
+    """
+    arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    for name, array in arrays.items():
+        _check_finite(path, name, array)
+    try:
+        with replacing(path) as temporary:
+            save_file(arrays, temporary, metadata=_metadata(kind, fields))
+    except (OSError, SafetensorError) as error:
+        raise ArtefactError(f"Cannot write {path}: {error}.") from error
+
+
+def write_stream(path: str | os.PathLike[str], kind: str, tensors: Mapping[str, Stream], **fields: Any) -> None:
+    """Write the bytes that `write` writes, from tensors that come in pieces; memory holds one piece at a time.
+
+    Raises:
+        ArtefactError: if a floating-point piece holds a number that is not finite, or the disk refuses.
+    """
+    # safetensors lays tensors out by dtype, widest first, then by name: its readers and `write` agree on these bytes.
+    ordered = sorted(tensors.items(), key=lambda item: (_LAYOUT.index(item[1].dtype.name), item[0]))
+    layout: dict[str, Any] = {"__metadata__": _metadata(kind, fields)}
+    offset = 0
+    for name, stream in ordered:
+        offsets = [offset, offset + stream.nbytes]
+        layout[name] = {"dtype": _DTYPE_NAMES[stream.dtype.name], "shape": list(stream.shape), "data_offsets": offsets}
+        offset += stream.nbytes
+    header = json.dumps(layout, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    try:
+        with replacing(path) as temporary, temporary.open("wb") as handle:
+            handle.write(len(header).to_bytes(8, "little") + header)
+            for name, stream in ordered:
+                _write_chunks(path, handle, name, stream)
+    except OSError as error:
+        raise ArtefactError(f"Cannot write {path}: {error}.") from error
+
+
+def _write_chunks(path: str | os.PathLike[str], handle: BinaryIO, name: str, stream: Stream) -> None:
+    written = 0
+    for chunk in stream.chunks:
+        if chunk.dtype != stream.dtype:
+            raise ValueError(f"tensor {name!r} of {path} is a stream of {stream.dtype} and has a chunk of {chunk.dtype}")
+        _check_finite(path, name, chunk)
+        written += handle.write(np.ascontiguousarray(chunk).data.cast("B") if chunk.size else b"")
+    if written != stream.nbytes:
+        raise ValueError(f"tensor {name!r} of {path} has {stream.nbytes} bytes and its chunks {written}")
+
+
+def read(path: str | os.PathLike[str], kind: str, **expected: Any) -> Artefact:
+    """Read an artefact of the given `kind`, checking its header, its finiteness and any `expected` fields.
+
+    Raises:
+        ArtefactError: if the file is missing, truncated, of another kind or version, holds values that are not
+            finite, or records another value for one of the `expected` fields (a swapped file).
+    """
+    header = read_header(path, kind, **expected)
+    try:
+        with safe_open(path, framework="numpy") as handle:
+            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 (not a mapping)
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise ArtefactError(f"Cannot read {path}: {_reason(error)}.") from error
+    for name, array in tensors.items():
+        _check_finite(path, name, array)
+    return Artefact(header["kind"], header["fields"], tensors)
+
+
+def read_mapped(path: str | os.PathLike[str], kind: str, **expected: Any) -> Artefact:
+    """Open an artefact whose tensors stay on disk: same checks and errors as `read`, and read-only arrays that page in on use."""
+    header = read_header(path, kind, **expected)
+    try:
+        buffer = np.memmap(path, dtype=np.uint8, mode="r").view(np.ndarray)
+        start = 8 + int.from_bytes(buffer[:8].tobytes(), "little")
+        layout = json.loads(buffer[8:start].tobytes())
+        del layout["__metadata__"]
+        tensors = {name: _mapped_tensor(buffer[start:], entry) for name, entry in layout.items()}
+    except (OSError, ValueError, KeyError) as error:
+        raise ArtefactError(f"Cannot read {path}: {_reason(error)}.") from error
+    for name, array in tensors.items():
+        _check_finite(path, name, array)
+    return Artefact(header["kind"], header["fields"], tensors)
+
+
+def _mapped_tensor(data: np.ndarray, entry: dict[str, Any]) -> np.ndarray:
+    begin, end = entry["data_offsets"]
+    dtype = {written: name for name, written in _DTYPE_NAMES.items()}[entry["dtype"]]
+    return data[begin:end].view(dtype).reshape(entry["shape"])
+
+
+def read_header(path: str | os.PathLike[str], kind: str, **expected: Any) -> dict[str, Any]:
+    """Read and check an artefact's header alone; same errors as `read`."""
+    try:
+        with safe_open(path, framework="numpy") as handle:
+            metadata = handle.metadata() or {}
+    except FileNotFoundError as error:
+        raise ArtefactError(f"There is no file {path}: a {kind} artefact was expected there.") from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ArtefactError(f"{path} is no readable safetensors file ({_reason(error)}): it may be truncated.") from error
+    try:
+        header = json.loads(metadata[FORMAT])
+        found = (header["format"], header["version"], header["kind"], header["fields"])
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ArtefactError(f"{path} has no carryover header: it was not written by this project.") from error
+    if found[0] != FORMAT or found[1] != VERSION:
+        raise ArtefactError(f"{path} has format {found[0]!r} version {found[1]!r}; this release reads {FORMAT!r} version {VERSION}.")
+    if found[2] != kind:
+        raise ArtefactError(f"{path} holds a {found[2]!r} artefact where a {kind!r} artefact is needed.")
+    if not isinstance(found[3], dict):
+        raise ArtefactError(f"{path} has a header whose fields are not an object.")
+    for name, value in expected.items():
+        if found[3].get(name) != value:
+            raise ArtefactError(f"{path} records {name} {found[3].get(name)!r} where {value!r} is needed: the file was swapped.")
+    return header
+
+
+def serialized_size(kind: str, tensors: Mapping[str, np.ndarray], **fields: Any) -> int:
+    """Return the size in bytes of the file that `write` would make, without making it."""
+    layout: dict[str, Any] = {"__metadata__": _metadata(kind, fields)}
+    # safetensors lays tensors out by decreasing alignment, then by name; only the digits of the offsets matter here.
+    offset = 0
+    for name, array in sorted(tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])):
+        layout[name] = {"dtype": _DTYPE_NAMES[array.dtype.name], "shape": list(array.shape), "data_offsets": [offset, offset + array.nbytes]}
+        offset += array.nbytes
+    header = len(json.dumps(layout, separators=(",", ":")).encode())
+    return 8 + 8 * math.ceil(header / 8) + offset
+
+
+def _check_finite(path: str | os.PathLike[str], name: str, array: np.ndarray) -> None:
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        bad = int(array.size - np.isfinite(array).sum())
+        raise ArtefactError(f"{path}: tensor {name!r} has {bad} of {array.size} values that are not finite.")
+
+
+def _reason(error: BaseException) -> str:
+    return str(error).strip().rstrip(".").splitlines()[0] if str(error).strip() else type(error).__name__

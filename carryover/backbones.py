@@ -1,0 +1,223 @@
+"""Backbones and heads: what turns images into features, and features into logits.
+
+ResNet-32 for 32-pixel images: He et al., "Deep residual learning for image recognition", CVPR 2016, section 4.2
+(projection-free shortcuts, option A). ResNet-18: the same paper, table 1, with a 7x7 or a 3x3 stem.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from carryover.errors import ArtefactError, ConfigurationError, unknown
+
+
+class ShortcutA(nn.Module):
+    """The parameter-free shortcut of CIFAR ResNets: every second pixel, new channels zero (option A)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.pad = channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 0, self.pad))
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions with batch norm and a shortcut; [b, c, h, w] -> [b, width, h / stride, w / stride]."""
+
+    def __init__(self, channels: int, width: int, stride: int, projection: bool) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, width, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.conv2 = nn.Conv2d(width, width, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(width)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or channels != width:
+            self.shortcut = (
+                nn.Sequential(nn.Conv2d(channels, width, 1, stride, bias=False), nn.BatchNorm2d(width))
+                if projection
+                else ShortcutA(width - channels)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
+
+
+class ResNet(nn.Module):
+    """A residual network of basic blocks; images [b, c, h, w] -> feature maps [b, features, h', w']."""
+
+    def __init__(self, channels: int, stem: nn.Module, width: int, blocks: list[int], projection: bool) -> None:
+        super().__init__()
+        self.stem = stem
+        layers: list[nn.Module] = []
+        current = width
+        for i, count in enumerate(blocks):
+            for j in range(count):
+                layers.append(BasicBlock(current, width * 2**i, 2 if i and not j else 1, projection))
+                current = width * 2**i
+        self.blocks = nn.Sequential(*layers)
+        self.features = current
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.blocks(self.stem(x))  # type: ignore[no-any-return]
+
+
+def _stem(channels: int, width: int, kind: str) -> nn.Module:
+    if kind == "7x7":
+        return nn.Sequential(
+            nn.Conv2d(channels, width, 7, 2, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(3, 2, 1)
+        )
+    return nn.Sequential(nn.Conv2d(channels, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+
+
+def _small(channels: int) -> ResNet:
+    return ResNet(channels, _stem(channels, 32, "3x3"), 32, [1, 1], projection=True)
+
+
+def _resnet32(channels: int) -> ResNet:
+    return ResNet(channels, _stem(channels, 16, "3x3"), 16, [5, 5, 5], projection=False)
+
+
+def _resnet18(channels: int) -> ResNet:
+    return ResNet(channels, _stem(channels, 64, "3x3"), 64, [2, 2, 2, 2], projection=True)
+
+
+def _resnet18_imagenet(channels: int) -> ResNet:
+    return ResNet(channels, _stem(channels, 64, "7x7"), 64, [2, 2, 2, 2], projection=True)
+
+
+ARCHITECTURES: dict[str, Callable[[int], ResNet]] = {
+    "small": _small,
+    "resnet32": _resnet32,
+    "resnet18": _resnet18,
+    "resnet18_imagenet": _resnet18_imagenet,
+}
+
+
+class LinearHead(nn.Module):
+    """Logits W f + b of features f [b, d] -> [b, classes]."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(0, features))
+        self.bias = nn.Parameter(torch.empty(0))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return F.linear(features, self.weight, self.bias)
+
+    def grow(self, classes: int, random: torch.Generator) -> None:
+        """Append rows until there are `classes`; earlier rows keep their values."""
+        d = self.weight.shape[1]
+        new = classes - self.weight.shape[0]
+        rows = (torch.rand(new, d, generator=random) * 2 - 1) / d**0.5
+        self.weight = nn.Parameter(torch.cat([self.weight.detach(), rows]))
+        self.bias = nn.Parameter(torch.cat([self.bias.detach(), torch.zeros(new)]))
+
+
+class CosineHead(nn.Module):
+    """Logits s cos(w_c, f) with a learned scale s (Hou et al., LUCIR, CVPR 2019, equation 4); [b, d] -> [b, classes]."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(0, features))
+        self.scale = nn.Parameter(torch.tensor(10.0))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.scale * F.linear(F.normalize(features, dim=1), F.normalize(self.weight, dim=1))
+
+    def grow(self, classes: int, random: torch.Generator) -> None:
+        """Append rows until there are `classes`; earlier rows keep their values."""
+        d = self.weight.shape[1]
+        rows = torch.randn(classes - self.weight.shape[0], d, generator=random) / d**0.5
+        self.weight = nn.Parameter(torch.cat([self.weight.detach(), rows]))
+
+
+HEADS: dict[str, type[LinearHead] | type[CosineHead]] = {"linear": LinearHead, "cosine": CosineHead}
+
+
+class Network(nn.Module):
+    """A backbone with its head.
+
+    Args:
+        architecture: one of `ARCHITECTURES`.
+        head: one of `HEADS`.
+        channels: channels of the images, 1 or 3.
+
+    Raises:
+        ConfigurationError: for an unknown architecture or head.
+    """
+
+    def __init__(self, architecture: str, head: str, channels: int) -> None:
+        super().__init__()
+        if architecture not in ARCHITECTURES:
+            raise ConfigurationError(unknown("backbone.architecture", architecture, ARCHITECTURES))
+        if head not in HEADS:
+            raise ConfigurationError(unknown("backbone.head", head, HEADS))
+        self.architecture, self.head_name, self.channels = architecture, head, channels
+        self.backbone = ARCHITECTURES[architecture](channels)
+        self.head = HEADS[head](self.backbone.features)
+
+    @property
+    def classes(self) -> int:
+        """How many classes the head knows."""
+        return int(self.head.weight.shape[0])
+
+    def maps(self, images: Tensor) -> Tensor:
+        """Return the last feature maps of normalised images [b, c, h, w]: [b, d, h', w']."""
+        return self.backbone(images)  # type: ignore[no-any-return]
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return the features of normalised images [b, c, h, w]: [b, d], the mean of the last maps over space."""
+        return self.maps(images).mean(dim=(2, 3))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return features [b, d] and logits [b, classes] of normalised images [b, c, h, w]."""
+        features = self.features(images)
+        return features, self.head(features)
+
+
+def initialise(architecture: str, head: str, channels: int, seed: int) -> Network:
+    """Return a network without classes, its weights drawn from `seed`: He initialisation (fan out), batch norm at 1 and 0."""
+    network = Network(architecture, head, channels)
+    random = torch.Generator().manual_seed(seed)
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=random)
+    return network
+
+
+def to_arrays(network: Network) -> dict[str, np.ndarray]:
+    """Return the network's weights and running statistics as arrays by name."""
+    return {name: tensor.detach().cpu().numpy() for name, tensor in network.state_dict().items() if not name.endswith("num_batches_tracked")}
+
+
+def describe(network: Network) -> dict[str, Any]:
+    """Return what `from_arrays` needs beside the arrays."""
+    return {"architecture": network.architecture, "head": network.head_name, "channels": network.channels, "classes": network.classes}
+
+
+def from_arrays(description: Mapping[str, Any], arrays: Mapping[str, np.ndarray], source: str = "the artefact") -> Network:
+    """Rebuild a network from `describe` and `to_arrays`.
+
+    Raises:
+        ArtefactError: if the arrays are not those of the described architecture.
+    """
+    network = Network(description["architecture"], description["head"], description["channels"])
+    network.head.grow(description["classes"], torch.Generator().manual_seed(0))
+    wanted = {n: tuple(t.shape) for n, t in network.state_dict().items() if not n.endswith("num_batches_tracked")}
+    found = {name: tuple(array.shape) for name, array in arrays.items()}
+    if wanted != found:
+        wrong = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
+        raise ArtefactError(
+            f"{source} does not hold a {description['architecture']} with a {description['head']} head of {description['classes']} classes: "
+            f"{len(wrong)} tensors differ, the first is {wrong[0]!r} ({found.get(wrong[0], 'missing')} where {wanted.get(wrong[0], 'nothing')} is needed)."
+        )
+    network.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}, strict=False)
+    return network

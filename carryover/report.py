@@ -1,0 +1,142 @@
+"""The report: scores of all cells after all tasks, put together into rows, curves and a summary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from carryover import metrics
+
+# The cells of the table that papers have names for; a cell is (regime, adapter, classifier).
+NAMES = {
+    ("finetune", "-", "head"): "Finetuning",
+    ("distill", "-", "head"): "LwF",
+    ("distill", "none", "softmax"): "Stale features",
+    ("distill", "sdc", "nme"): "SDC",
+    ("distill", "mlp", "softmax"): "Feature adaptation",
+    ("joint", "-", "head"): "Joint training",
+}
+KEYS = ["regime", "adapter", "classifier", "budget"]
+
+
+def records(cells: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return one row for each regime, adapter, classifier, budget and task.
+
+    The network's own head does not depend on the adapter: it is kept once, as adapter "-". A `budget` of 0 means the
+    whole memory.
+    """
+    rows = []
+    for cell in cells:
+        for record in cell["records"]:
+            head = record["classifier"] == "head"
+            row = {
+                "regime": cell["regime"],
+                "adapter": "-" if head else cell["adapter"],
+                "classifier": record["classifier"],
+                "budget": record["budget"] or 0,
+                "task": len(cell["sizes"]) - 1,
+                "classes": sum(cell["sizes"]),
+                "bytes": record["bytes"],
+            }
+            for part in ("validation", "test"):
+                row[f"{part}_accuracy"] = record[part]["accuracy"]
+                row[f"{part}_tasks"] = record[part]["tasks"]
+            rows.append(row)
+    return pd.DataFrame(rows).drop_duplicates([*KEYS, "task"]).reset_index(drop=True)
+
+
+def results(table: pd.DataFrame) -> pd.DataFrame:
+    """Return one row for each regime, adapter, classifier and budget, with its metrics over all tasks, in percent.
+
+    `gap_closed` compares with adapters "none" and "oracle" of the same regime, classifier and budget.
+    """
+    rows = []
+    for key, group in table.groupby(KEYS, sort=False):
+        ordered = group.sort_values("task")
+        matrix = ordered["test_tasks"].tolist()
+        rows.append(
+            dict(zip(KEYS, key, strict=True))
+            | {
+                "average": 100 * metrics.average_incremental(ordered["test_accuracy"]),
+                "last": 100 * ordered["test_accuracy"].iloc[-1],
+                "forgetting": 100 * metrics.forgetting(matrix),
+                "backward_transfer": 100 * metrics.backward_transfer(matrix),
+                "bytes": int(ordered["bytes"].iloc[-1]),
+                "validation_average": 100 * metrics.average_incremental(ordered["validation_accuracy"].astype(float)),
+            }
+        )
+    frame = pd.DataFrame(rows)
+    frame.insert(len(KEYS), "method", [method_name(*key) for key in frame[["regime", "adapter", "classifier"]].itertuples(index=False)])
+    for metric in ("average", "last"):
+        frame[f"gap_closed_{metric}"] = _gaps(frame, metric)
+    return frame
+
+
+def _gaps(frame: pd.DataFrame, metric: str) -> list[float | None]:
+    lookup = frame.set_index(KEYS)[metric].to_dict()
+    gaps: list[float | None] = []
+    for row in frame.itertuples():
+        none = lookup.get((row.regime, "none", row.classifier, row.budget))
+        oracle = lookup.get((row.regime, "oracle", row.classifier, row.budget))
+        known = none is not None and oracle is not None and row.adapter not in ("-", "none", "oracle")
+        gaps.append(metrics.gap_closed(getattr(row, metric), none, oracle) if known else None)
+    return gaps
+
+
+def method_name(regime: str, adapter: str, classifier: str) -> str:
+    """Return the paper's name of a cell where it has one, else its coordinates."""
+    coordinates = " x ".join(part for part in (regime, adapter, classifier) if part != "-")
+    name = NAMES.get((regime, adapter, classifier))
+    return f"{name} ({coordinates})" if name else coordinates
+
+
+def shown(frame: pd.DataFrame, primary: str) -> pd.DataFrame:
+    """Return the rows of the summary and the table: the whole memory under the `primary` classifier, and the heads."""
+    whole = frame[frame["budget"] == 0]
+    return whole[(whole["classifier"] == primary) | (whole["adapter"] == "-")].reset_index(drop=True)
+
+
+def summary(frame: pd.DataFrame, primary: str) -> dict[str, Any]:
+    """Return the shown rows as nested mappings regime -> adapter (or "head") -> metric, for `dvc metrics`."""
+    nested: dict[str, Any] = {}
+    for row in shown(frame, primary).itertuples():
+        values = {"average": row.average, "last": row.last, "forgetting": row.forgetting, "bytes": row.bytes}
+        if row.gap_closed_average == row.gap_closed_average and row.gap_closed_average is not None:
+            values["gap_closed"] = row.gap_closed_average
+        cell = {name: round(value, 4) for name, value in values.items()}
+        nested.setdefault(row.regime, {})["head" if row.adapter == "-" else row.adapter] = cell
+    return nested
+
+
+def curves(table: pd.DataFrame, primary: str) -> pd.DataFrame:
+    """Return the accuracy after each task of the shown rows, one long table for plots.
+
+    `adapter` is "head" for the network's own head. The joint bound belongs to no regime: it stands in each one's panel.
+    """
+    rows = shown(table, primary).copy()
+    rows["method"] = [method_name(*key) for key in rows[["regime", "adapter", "classifier"]].itertuples(index=False)]
+    rows["accuracy"] = (100 * rows["test_accuracy"]).round(4)
+    rows["adapter"] = rows["adapter"].replace("-", "head")
+    joint = rows[(rows["regime"] == "joint") & (rows["adapter"] == "head")]
+    panels = []
+    for regime in rows["regime"].unique():
+        if regime != "joint":
+            panels += [rows[rows["regime"] == regime], joint.assign(regime=regime, adapter="joint")]
+    return pd.concat(panels)[["method", "regime", "adapter", "classifier", "task", "classes", "accuracy"]]
+
+
+def markdown(frame: pd.DataFrame, primary: str, seconds: Mapping[tuple[str, str], float]) -> str:
+    """Return the table of the shown rows; `seconds` has the adapters' fitting times by (regime, adapter)."""
+    lines = [
+        "| method | average incremental % | last % | forgetting % | gap closed % | memory bytes | adapter s |",
+        "|:--|--:|--:|--:|--:|--:|--:|",
+    ]
+    for row in shown(frame, primary).itertuples():
+        gap = "" if row.gap_closed_average is None or row.gap_closed_average != row.gap_closed_average else f"{100 * row.gap_closed_average:.0f}"
+        time = seconds.get((row.regime, row.adapter))
+        lines.append(
+            f"| {row.method} | {row.average:.1f} | {row.last:.1f} | {row.forgetting:.1f} | {gap} | {row.bytes:,} | {'' if time is None else f'{time:.2f}'} |"
+        )
+    return "\n".join(lines) + "\n"

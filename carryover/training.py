@@ -1,0 +1,336 @@
+"""The training loop: one task's images, in memory as bytes, augmented in whole batches, learned by SGD.
+
+The random numbers of an epoch are drawn from the seed and the epoch's number alone, so a run that resumes from a
+checkpoint ends with the same bytes as one that was never stopped.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+from tqdm import tqdm
+
+from carryover import artefacts, augment, backbones
+from carryover.errors import ArtefactError, ConfigurationError, TrainingError
+from carryover.images import ImageSet
+from carryover.regimes import Regime, Step, Teacher
+from carryover.seeds import derive
+
+EVALUATION_BATCH = 500
+
+
+class Training:
+    """How a task is learned: the settings of SGD with Nesterov momentum, its schedule and its augmentation.
+
+    Args:
+        epochs: passes over the task's images; `increment_epochs` for every task after the first.
+        learning_rate: the peak learning rate; `increment_learning_rate` for every task after the first.
+        schedule: "one_cycle" rises linearly over the first 20 % of the steps and falls to zero, "cosine" falls from the
+            start, "steps" divides by ten after 50 % and 75 % of the steps (the 80 and 120 of 160 epochs of the field).
+        batch_size: images a step.
+        momentum: of SGD.
+        weight_decay: on all weights.
+        padding: pixels of zero padding for the random crop.
+        flip: whether images are mirrored at random.
+        precision: "auto" is bfloat16 where the processor or GPU computes in it, else float32.
+        threads: processor threads; results may differ in their last bits between thread counts, so it is a parameter.
+        device: "auto" is the GPU where there is one.
+    """
+
+    def __init__(
+        self,
+        epochs: Annotated[int, Field(gt=0)],
+        increment_epochs: Annotated[int, Field(gt=0)],
+        learning_rate: Annotated[float, Field(gt=0)],
+        increment_learning_rate: Annotated[float, Field(gt=0)],
+        schedule: Literal["one_cycle", "cosine", "steps"] = "one_cycle",
+        batch_size: Annotated[int, Field(gt=1)] = 128,
+        momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9,
+        weight_decay: Annotated[float, Field(ge=0)] = 5e-4,
+        padding: Annotated[int, Field(ge=0)] = 4,
+        flip: bool = True,
+        precision: Literal["auto", "float32", "bfloat16"] = "auto",
+        threads: Annotated[int, Field(gt=0)] = 2,
+        device: Literal["auto", "cpu", "cuda"] = "auto",
+    ) -> None:
+        self.epochs = epochs
+        self.increment_epochs = increment_epochs
+        self.learning_rate = learning_rate
+        self.increment_learning_rate = increment_learning_rate
+        self.schedule = schedule
+        self.batch_size = batch_size
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.padding = padding
+        self.flip = flip
+        self.precision = precision
+        self.threads = threads
+        self.device = device
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and in which precision networks run."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+    def autocast(self) -> torch.autocast:
+        """Return the context in which a network's forward pass runs."""
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype is torch.bfloat16)
+
+
+def machine(settings: Training) -> Machine:
+    """Set the threads and return the device and precision that the settings ask for.
+
+    Raises:
+        ConfigurationError: if a GPU is asked for and there is none.
+    """
+    torch.set_num_threads(settings.threads)
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigurationError("Parameter training.device is 'cuda' but torch finds no GPU: use 'auto' or 'cpu'.")
+    use_gpu = settings.device == "cuda" or (settings.device == "auto" and torch.cuda.is_available())
+    device = torch.device("cuda" if use_gpu else "cpu")
+    bfloat16 = settings.precision == "bfloat16" or (settings.precision == "auto" and _computes_bfloat16(device))
+    return Machine(device, torch.bfloat16 if bfloat16 else torch.float32)
+
+
+def _computes_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def learning_rate(settings: Training, first: bool, progress: float) -> float:
+    """Return the learning rate after the share `progress` of all steps, 0 <= progress < 1."""
+    peak = settings.learning_rate if first else settings.increment_learning_rate
+    if settings.schedule == "cosine":
+        return peak * (1 + math.cos(math.pi * progress)) / 2
+    if settings.schedule == "steps":
+        return peak * (1.0 if progress < 0.5 else 0.1 if progress < 0.75 else 0.01)
+    warm = 0.2
+    return peak * (progress / warm if progress < warm else (1 - progress) / (1 - warm)) + 1e-4 * peak
+
+
+def folded(network: backbones.Network) -> backbones.Network:
+    """Return a frozen copy in evaluation mode whose batch norms are folded into their convolutions: same outputs, less work."""
+    frozen = copy.deepcopy(network).eval().requires_grad_(False)
+    for module in list(frozen.modules()):
+        if isinstance(module, backbones.BasicBlock):
+            module.conv1, module.bn1 = fuse_conv_bn_eval(module.conv1, module.bn1), nn.Identity()  # type: ignore[assignment]
+            module.conv2, module.bn2 = fuse_conv_bn_eval(module.conv2, module.bn2), nn.Identity()  # type: ignore[assignment]
+        elif isinstance(module, nn.Sequential) and len(module) > 1 and isinstance(module[0], nn.Conv2d) and isinstance(module[1], nn.BatchNorm2d):
+            module[0], module[1] = fuse_conv_bn_eval(module[0], module[1]), nn.Identity()
+    return frozen
+
+
+@dataclass
+class Checkpoint:
+    """Where an unfinished training may be kept: `path`, and a `key` that names its inputs."""
+
+    path: Path
+    key: str
+
+    def save(self, epoch: int, losses: list[float], network: backbones.Network, optimiser: torch.optim.SGD) -> None:
+        """Write the state after `epoch` epochs."""
+        tensors = {f"network/{n}": a for n, a in backbones.to_arrays(network).items()}
+        for name, parameter in network.named_parameters():
+            tensors[f"momentum/{name}"] = optimiser.state[parameter]["momentum_buffer"].cpu().numpy()
+        artefacts.write(self.path, "checkpoint", tensors, key=self.key, epoch=epoch, losses=losses)
+
+    def load(self, network: backbones.Network, optimiser: torch.optim.SGD) -> tuple[int, list[float]]:
+        """Restore what was saved under the same key; return the finished epochs and their losses (0, [] if nothing was)."""
+        try:
+            saved = artefacts.read(self.path, "checkpoint", key=self.key)
+        except ArtefactError:
+            return 0, []
+        arrays = {n.removeprefix("network/"): torch.from_numpy(a) for n, a in saved.tensors.items() if n.startswith("network/")}
+        network.load_state_dict(arrays, strict=False)
+        for name, parameter in network.named_parameters():
+            momentum = torch.from_numpy(saved[f"momentum/{name}"]).to(parameter.device)
+            optimiser.state[parameter]["momentum_buffer"] = momentum.contiguous(
+                memory_format=torch.channels_last if momentum.dim() == 4 else torch.contiguous_format
+            )
+        return saved.fields["epoch"], saved.fields["losses"]
+
+
+@dataclass
+class Batches:
+    """Batches of a task's images: uint8 [b, h, w, c] and labels [b], in an order drawn per epoch.
+
+    Images that are in memory as bytes move to the device once; encoded images are decoded batch by batch.
+    """
+
+    images: ImageSet
+    device: torch.device
+    size: int
+    seed: int
+    _resident: Tensor | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        self.size = min(self.size, len(self.images))
+        self._labels = torch.from_numpy(np.asarray(self.images.labels)).to(self.device)
+        packed = getattr(self.images, "images", None)
+        if packed is not None:
+            self._resident = torch.from_numpy(packed).to(self.device)
+
+    def __len__(self) -> int:
+        return len(self.images) // self.size
+
+    def epoch(self, number: int) -> Iterator[tuple[Tensor, Tensor, torch.Generator]]:
+        """Yield the batches of an epoch, and the epoch's generator; the incomplete last batch of the drawn order is left out."""
+        random = torch.Generator().manual_seed(derive(self.seed, "epoch", number))
+        order = torch.randperm(len(self.images), generator=random)
+        for i in range(len(self)):
+            rows = order[i * self.size : (i + 1) * self.size]
+            if self._resident is not None:
+                on_device = rows.to(self.device, non_blocking=True)
+                yield self._resident[on_device], self._labels[on_device], random
+            else:
+                decoded = torch.from_numpy(self.images.gather(rows.numpy()))
+                yield decoded.to(self.device), self._labels[rows.to(self.device)], random
+
+
+def train(
+    network: backbones.Network,
+    teacher: backbones.Network | None,
+    images: ImageSet,
+    regime: Regime,
+    settings: Training,
+    seed: int,
+    checkpoint: Checkpoint | None = None,
+    title: str = "training",
+) -> list[float]:
+    """Train `network` in place on `images`; return the mean loss of each epoch.
+
+    Args:
+        network: its head already has a row for every label.
+        teacher: the previous network, or None in the first task.
+        images: n images and their labels.
+        regime: whose loss is minimised.
+        settings: schedule, augmentation and machine.
+        seed: of the order of images and of their augmentation.
+        checkpoint: where to keep and find the state between epochs.
+        title: what the progress bar says.
+
+    Raises:
+        TrainingError: if the loss is no longer finite, or the machine's memory is too small for the batch.
+    """
+    where = machine(settings)
+    first = teacher is None
+    epochs = settings.epochs if first else settings.increment_epochs
+    network.to(where.device, memory_format=torch.channels_last).train()
+    frozen = None
+    if teacher is not None and regime.needs_teacher:
+        frozen = folded(teacher).to(where.device, memory_format=torch.channels_last)
+    optimiser = torch.optim.SGD(
+        network.parameters(),
+        lr=settings.learning_rate,
+        momentum=settings.momentum,
+        nesterov=settings.momentum > 0,
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+    batches = Batches(images, where.device, settings.batch_size, seed)
+    steps = epochs * len(batches)
+    done, losses = checkpoint.load(network, optimiser) if checkpoint else (0, [])
+    with tqdm(total=epochs * len(images), initial=done * len(images), desc=title, unit="img", disable=None, unit_scale=True) as bar:
+        for epoch in range(done, epochs):
+            recorded = torch.zeros(len(batches), device=where.device)
+            for i, (batch, labels, random) in enumerate(batches.epoch(epoch)):
+                for group in optimiser.param_groups:
+                    group["lr"] = learning_rate(settings, first, (epoch * len(batches) + i) / steps)
+                try:
+                    recorded[i] = _step(network, frozen, batch, labels, regime, settings, optimiser, where, random)
+                except (torch.OutOfMemoryError, MemoryError) as error:
+                    raise TrainingError(
+                        f"{title}: a batch of {len(labels)} images needs more memory than there is; set training.batch_size to "
+                        f"{max(len(labels) // 2, 2)} or dataset.encoding to 'jpeg' to stream the images."
+                    ) from error
+                bar.update(len(labels))
+            _check(recorded, losses, epoch * len(batches), steps, settings, first, title)
+            losses.append(float(recorded.mean()))
+            bar.set_postfix(loss=f"{losses[-1]:.3f}")
+            if checkpoint and epoch + 1 < epochs and settings.momentum > 0:
+                checkpoint.save(epoch + 1, losses, network, optimiser)
+    network.eval()
+    return losses
+
+
+def _step(
+    network: backbones.Network,
+    frozen: backbones.Network | None,
+    batch: Tensor,
+    labels: Tensor,
+    regime: Regime,
+    settings: Training,
+    optimiser: torch.optim.SGD,
+    where: Machine,
+    random: torch.Generator,
+) -> Tensor:
+    rows, columns, flips = (t.to(where.device) for t in augment.draw(len(labels), settings.padding, settings.flip, random))
+    inputs = augment.normalise(augment.crop_and_flip(batch, rows, columns, flips, settings.padding), where.dtype)
+    view = None
+    if frozen is not None:
+        with torch.inference_mode(), where.autocast():
+            old_features, old_logits = frozen(inputs)
+        # Copied, for autograd refuses to keep tensors that were made in inference mode.
+        view = Teacher(old_features.to(torch.float32, copy=True), old_logits.to(torch.float32, copy=True))
+    with where.autocast():
+        features, logits = network(inputs)
+    loss = torch.stack(list(regime.loss(Step(labels, features.float(), logits.float(), view)).values())).sum()
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimiser.step()
+    return loss.detach()
+
+
+def _check(recorded: Tensor, losses: list[float], start: int, steps: int, settings: Training, first: bool, title: str) -> None:
+    finite = torch.isfinite(recorded)
+    if bool(finite.all()):
+        return
+    bad = int((~finite).nonzero()[0])
+    last = float(recorded[bad - 1]) if bad else (losses[-1] if losses else float("nan"))
+    rate = learning_rate(settings, first, (start + bad) / steps)
+    raise TrainingError(
+        f"{title}: the loss is {float(recorded[bad])} at step {start + bad + 1} of {steps}, at a learning rate of {rate:.3g}; the last finite "
+        f"loss was {last:.4g}. Lower training.{'' if first else 'increment_'}learning_rate; earlier artefacts are as they were."
+    )
+
+
+@torch.inference_mode()
+def extract(network: backbones.Network, images: ImageSet, settings: Training, title: str = "extracting") -> np.ndarray:
+    """Return the features of `images` without augmentation, float32 [n, d], in the images' order."""
+    where = machine(settings)
+    frozen = folded(network).to(where.device, memory_format=torch.channels_last)
+    features = np.empty((len(images), network.backbone.features), dtype=np.float32)
+    with tqdm(total=len(images), desc=title, unit="img", disable=None, unit_scale=True) as bar:
+        for start in range(0, len(images), EVALUATION_BATCH):
+            rows = np.arange(start, min(start + EVALUATION_BATCH, len(images)))
+            inputs = augment.normalise(torch.from_numpy(images.gather(rows)).to(where.device), where.dtype)
+            with where.autocast():
+                features[rows] = frozen.features(inputs).float().cpu().numpy()
+            bar.update(len(rows))
+    return features
+
+
+def fingerprint(paths: list[str | os.PathLike[str]], *parts: object) -> str:
+    """Return a key that names the content of files and other inputs of a training, for its checkpoint."""
+    import hashlib
+
+    digest = hashlib.sha256(repr(parts).encode())
+    for path in paths:
+        with open(path, "rb") as handle:
+            digest.update(hashlib.file_digest(handle, "sha256").digest())
+    return digest.hexdigest()[:24]

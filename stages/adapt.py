@@ -1,0 +1,30 @@
+"""adapt: fit the map from the previous network's features to the current one's, on the pairs alone."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from carryover import adapters, artefacts, registry
+from stages import heads, layout
+from stages.command import Stopwatch, parameters, run
+
+
+def main(regime: str, adapter: str, task: str) -> None:
+    """Write the adapter of a task; after the first task there is nothing to carry, and an unfitted one is written."""
+    clock = Stopwatch()
+    method = registry.build("adapters", adapter, parameters("adapters")[adapter])
+    pairs = artefacts.read(layout.features(regime, task), "features", regime=regime, task=task)
+    fitted = pairs.fields["paired"]
+    if fitted:
+        head = heads.read(layout.backbone(regime, task), regime=regime, task=task)
+        parts = ("", "exemplar_", "view_")
+        previous, current, labels = (np.concatenate([pairs[part + side] for part in parts]) for side in ("previous", "current", "labels"))
+        method.fit(previous, current, labels, head)
+    state = method.state() if fitted else {}
+    fields = {"parameters": adapters.parameter_count(method) if fitted else 0, "fitted": fitted}
+    artefacts.write(layout.adapter(regime, adapter, task), "adapter", state, regime=regime, adapter=adapter, task=task, **fields)
+    clock.note(layout.seconds(f"adapt-{regime}-{adapter}-{task}"))
+
+
+if __name__ == "__main__":
+    run(main, "regime", "adapter", "task")

@@ -1,0 +1,30 @@
+"""evaluate: score one memory with every classifier and budget, on validation images (which may choose) and test images (which only report)."""
+
+from __future__ import annotations
+
+import json
+
+from carryover import artefacts, registry
+from carryover.artefacts import replacing
+from carryover.evaluation import Evaluation, evaluate
+from carryover.memory import Memory
+from stages import heads, layout, manifest
+from stages.command import parameters, run
+
+
+def main(regime: str, adapter: str, task: str) -> None:
+    """Write the scores of a cell of the table after a task."""
+    settings = Evaluation(**registry.checked(Evaluation, parameters("evaluation"), "evaluation"))
+    fields = {"regime": regime, "adapter": adapter, "task": task}
+    memory = Memory.read(layout.memory(regime, adapter, task), **fields)
+    head = heads.read(layout.backbone(regime, task), regime=regime, task=task)
+    seen = artefacts.read(layout.observations(regime, task), "observations", regime=regime, task=task)
+    observed = {part: (seen[f"{part}_features"], seen[f"{part}_labels"]) for part in ("validation", "test")}
+    sizes = manifest.sizes(task)
+    records = evaluate(memory, head, observed, sizes, settings, **fields)
+    with replacing(layout.evaluation(regime, adapter, task)) as path:
+        path.write_text(json.dumps(fields | {"sizes": sizes, "records": records}, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    run(main, "regime", "adapter", "task")

@@ -1,0 +1,31 @@
+"""joint: the upper bound of everything: a network trained from scratch on all images seen so far, which no method may keep."""
+
+from __future__ import annotations
+
+import torch
+
+from carryover import backbones, registry, training
+from carryover.memory import Budget
+from carryover.regimes.finetune import Finetune
+from carryover.seeds import derive
+from stages import layout, manifest, networks
+from stages.command import parameters, run
+from stages.measure import observe
+
+
+def main(task: str) -> None:
+    """Write the joint network after a task, its observations and its memory."""
+    settings = training.Training(**registry.checked(training.Training, parameters("training"), "training"))
+    budget = Budget(**registry.checked(Budget, parameters("memory"), "memory"))
+    section = parameters("backbone")
+    seed = parameters("seed")
+    images = manifest.images(task, "train")
+    network = backbones.initialise(section["architecture"], section["head"], images.shape[2], derive(seed, "initialise"))
+    network.head.grow(sum(manifest.sizes(task)), torch.Generator().manual_seed(derive(seed, "joint", task, "head")))
+    training.train(network, None, images, Finetune(), settings, derive(seed, "joint", task), title=f"joint {task}")
+    networks.write(layout.backbone("joint", task), network, regime="joint", task=task)
+    observe(network, "joint", task, budget, settings)
+
+
+if __name__ == "__main__":
+    run(main, "task")

@@ -1,0 +1,72 @@
+"""Where each artefact lies: the one place that knows the paths dvc.yaml declares."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+DATA = Path("data")
+METRICS = Path("metrics")
+DATASET = DATA / "dataset"
+TASKS = DATA / "tasks"
+SCRATCH = DATA / ".scratch"
+SECONDS = DATA / ".seconds"
+
+
+def register(dataset: str) -> Path:
+    """The class register of a data set, kept in git."""
+    return DATA / "classes" / f"{dataset}.csv"
+
+
+def images(task: str, part: str) -> Path:
+    """Images of a task's classes; `part` is "train", "validation" or "test"."""
+    return TASKS / task / f"{part}.safetensors"
+
+
+def seen(task: str) -> Path:
+    """The manifest of all tasks up to this one: what the stages that measure may read."""
+    return TASKS / task / "seen.json"
+
+
+def backbone(regime: str, task: str) -> Path:
+    """The network after a task."""
+    return DATA / "backbones" / regime / f"{task}.safetensors"
+
+
+def exemplars(regime: str, task: str) -> Path:
+    """The images that a regime keeps after a task; none for most."""
+    return DATA / "exemplars" / regime / f"{task}.safetensors"
+
+
+def features(regime: str, task: str) -> Path:
+    """The pairs of a task's features, before and after it was learned."""
+    return DATA / "features" / regime / f"{task}.safetensors"
+
+
+def selection(regime: str, task: str) -> Path:
+    """The order in which a task's images are worth keeping."""
+    return DATA / "selections" / regime / f"{task}.safetensors"
+
+
+def adapter(regime: str, name: str, task: str) -> Path:
+    """The fitted adapter of a task."""
+    return DATA / "adapters" / regime / name / f"{task}.safetensors"
+
+
+def memory(regime: str, name: str, task: str) -> Path:
+    """The feature memory after a task; the name "oracle" is the memory of re-extracted images."""
+    return DATA / "memories" / regime / task / f"{name}.safetensors"
+
+
+def observations(regime: str, task: str) -> Path:
+    """Validation and test features of all classes seen, under the network after a task."""
+    return DATA / "observations" / regime / f"{task}.safetensors"
+
+
+def evaluation(regime: str, name: str, task: str) -> Path:
+    """What one cell of the table scores after a task."""
+    return DATA / "evaluations" / regime / name / f"{task}.json"
+
+
+def seconds(stage: str) -> Path:
+    """How long a stage took: a note beside the artefacts, which must have the same bytes every time."""
+    return SECONDS / f"{stage}.json"

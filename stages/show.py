@@ -1,0 +1,25 @@
+"""show: print the table of the last run and name the files with its plots."""
+
+from __future__ import annotations
+
+import sys
+
+from stages import layout
+
+
+def main() -> None:
+    """Print `metrics/table.md` with its columns aligned."""
+    path = layout.METRICS / "table.md"
+    if not path.exists():
+        sys.exit(f"Error: there is no {path} yet: run `dvc repro` first.")
+    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in path.read_text(encoding="utf-8").splitlines()]
+    header, body = rows[0], rows[2:]
+    widths = [max(len(row[i]) for row in [header, *body]) for i in range(len(header))]
+    for row in [header, *body]:
+        print("  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip())
+    print(f"\nPlots: {layout.METRICS}/curves.png, and `dvc plots show` for the same with values on hover.")
+    print(f"Every classifier and budget: {layout.METRICS}/results.csv; all curves: {layout.METRICS}/curves.csv; summary: {layout.METRICS}/summary.json.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+"""split: deal the classes out to tasks, and each class's images to training, validation and test."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+
+from carryover import registry
+from carryover.artefacts import replacing
+from carryover.classes import Entry, read_register
+from carryover.datasets import read_class
+from carryover.errors import ConfigurationError
+from carryover.images import ImageSet, concatenate, write_images
+from carryover.protocol import Protocol
+from stages import layout
+from stages.command import parameters, run
+
+PARTS = ("train", "validation", "test")
+
+
+def main() -> None:
+    """Write the images of every task, and for every task the manifest of all that has been seen."""
+    protocol = Protocol(**registry.checked(Protocol, parameters("protocol"), "protocol"))
+    tasks = parameters("tasks")
+    if len(tasks) != len(protocol.sizes):
+        raise ConfigurationError(
+            f"params.yaml lists {len(tasks)} tasks for {len(protocol.sizes)} protocol.sizes: compose it again with `dvc exp run -S protocol=...`."
+        )
+    register = read_register(layout.register(parameters("dataset")["name"]))
+    manifest = []
+    label = 0
+    for task, entries in zip(tasks, protocol.tasks(register), strict=True):
+        parts = _task(entries, label, protocol)
+        label += len(entries)
+        names = [entry.name for entry in entries]
+        for part, images in parts.items():
+            write_images(layout.images(task["id"], part), images, "task-images", task=task["id"], part=part, classes=names)
+        digests = {part: _digest(layout.images(task["id"], part)) for part in PARTS}
+        manifest.append({"task": task["id"], "classes": names, "sha256": digests})
+        with replacing(layout.seen(task["id"])) as path:
+            path.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        counts = ", ".join(f"{len(images)} {part}" for part, images in parts.items())
+        print(f"{task['id']}: {len(names)} classes; {counts} images")
+
+
+def _task(entries: list[Entry], first_label: int, protocol: Protocol) -> dict[str, ImageSet]:
+    parts: dict[str, list[ImageSet]] = {part: [] for part in PARTS}
+    for offset, entry in enumerate(entries):
+        train, test = read_class(layout.DATASET, entry.label)
+        held_out = protocol.held_out(len(train), entry.name)
+        kept = np.setdiff1d(np.arange(len(train)), held_out)
+        sets = {"train": train.subset(kept), "validation": train.subset(held_out), "test": test}
+        for part, images in sets.items():
+            parts[part].append(images.relabelled(first_label + offset))
+    return {part: concatenate(sets) for part, sets in parts.items()}
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+if __name__ == "__main__":
+    run(main)

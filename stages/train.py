@@ -1,0 +1,48 @@
+"""train: learn one task's images (and the exemplars kept, where the regime keeps any), starting from the previous network."""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+
+from carryover import registry, training
+from carryover.images import concatenate, read_images
+from carryover.seeds import derive
+from stages import layout, networks
+from stages.command import Stopwatch, parameters, run
+
+
+def main(regime: str, task: str, previous: str) -> None:
+    """Write the network after a task."""
+    clock = Stopwatch()
+    settings = training.Training(**registry.checked(training.Training, parameters("training"), "training"))
+    method = registry.build("regimes", regime, parameters("regimes")[regime])
+    seed = derive(parameters("seed"), "train", task)
+    before = networks.read(layout.backbone(regime, previous), regime=regime, task=previous)
+    images, fields = read_images(layout.images(task, "train"), "task-images", task=task, part="train")
+    exemplars, _ = read_images(layout.exemplars(regime, previous), "exemplars", regime=regime, task=previous)
+
+    network = copy.deepcopy(before)
+    network.head.grow(before.classes + len(fields["classes"]), torch.Generator().manual_seed(derive(seed, "head")))
+    inputs = [layout.backbone(regime, previous), layout.images(task, "train"), layout.exemplars(regime, previous)]
+    checkpoint = training.Checkpoint(
+        layout.SCRATCH / f"train-{regime}-{task}.safetensors", training.fingerprint(inputs, parameters("training"), parameters("regimes")[regime], seed)
+    )
+    losses = training.train(
+        network,
+        before if before.classes else None,
+        concatenate([images, exemplars]),
+        method,
+        settings,
+        seed,
+        checkpoint,
+        title=f"train {regime} {task}",
+    )
+    networks.write(layout.backbone(regime, task), network, regime=regime, task=task, losses=losses)
+    checkpoint.path.unlink(missing_ok=True)
+    clock.note(layout.seconds(f"train-{regime}-{task}"))
+
+
+if __name__ == "__main__":
+    run(main, "regime", "task", "previous")

@@ -1,0 +1,37 @@
+"""transform: carry the memory into the new feature space, make room, and add the new classes: M_t = V_t U phi_t(M_{t-1})."""
+
+from __future__ import annotations
+
+from carryover import artefacts, registry
+from carryover.errors import ArtefactError
+from carryover.memory import Budget, Memory
+from stages import layout
+from stages.command import Stopwatch, parameters, run
+
+
+def main(regime: str, adapter: str, task: str, previous: str) -> None:
+    """Write the memory after a task."""
+    clock = Stopwatch()
+    budget = Budget(**registry.checked(Budget, parameters("memory"), "memory"))
+    memory = Memory.read(layout.memory(regime, adapter, previous), regime=regime, adapter=adapter, task=previous)
+    fitted = artefacts.read(layout.adapter(regime, adapter, task), "adapter", regime=regime, adapter=adapter, task=task)
+    features = artefacts.read(layout.features(regime, task), "features", regime=regime, task=task)
+    selected = artefacts.read(layout.selection(regime, task), "selection", regime=regime, task=task)
+
+    if len(memory.counts):
+        if not fitted.fields["fitted"]:
+            raise ArtefactError(f"{layout.adapter(regime, adapter, task)} is not fitted, but there is a memory to carry.")
+        method = registry.build("adapters", adapter, parameters("adapters")[adapter]).restore(fitted.tensors)
+        memory = memory.carried(method.transform(memory.values()))
+    fields = {"regime": regime, "adapter": adapter, "task": task}
+    grown = memory.extended(features["current"][selected["order"]], selected["counts"])
+    limit = budget.rows(len(grown.counts), grown.features.shape[1], fields)
+    kept = grown.prefix(limit)
+    kept.write(layout.memory(regime, adapter, task), **fields)
+    if limit is not None and (short := int((selected["counts"] < limit).sum())):
+        print(f"{task}: {short} new classes have fewer than {limit} images and keep all they have.")
+    clock.note(layout.seconds(f"transform-{regime}-{adapter}-{task}"))
+
+
+if __name__ == "__main__":
+    run(main, "regime", "adapter", "task", "previous")
