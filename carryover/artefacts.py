@@ -113,7 +113,7 @@ def write_stream(path: str | os.PathLike[str], kind: str, tensors: Mapping[str, 
         offsets = [offset, offset + stream.nbytes]
         layout[name] = {"dtype": _DTYPE_NAMES[stream.dtype.name], "shape": list(stream.shape), "data_offsets": offsets}
         offset += stream.nbytes
-    header = json.dumps(layout, separators=(",", ":")).encode()
+    header = json.dumps(layout, separators=(",", ":"), ensure_ascii=False).encode()
     header += b" " * (-len(header) % 8)
     try:
         with replacing(path) as temporary, temporary.open("wb") as handle:
@@ -130,7 +130,7 @@ def _write_chunks(path: str | os.PathLike[str], handle: BinaryIO, name: str, str
         if chunk.dtype != stream.dtype:
             raise ValueError(f"tensor {name!r} of {path} is a stream of {stream.dtype} and has a chunk of {chunk.dtype}")
         _check_finite(path, name, chunk)
-        written += handle.write(np.ascontiguousarray(chunk).data.cast("B") if chunk.size else b"")
+        written += handle.write(np.ascontiguousarray(chunk).data)
     if written != stream.nbytes:
         raise ValueError(f"tensor {name!r} of {path} has {stream.nbytes} bytes and its chunks {written}")
 
