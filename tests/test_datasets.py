@@ -49,7 +49,12 @@ def flat(classes: int = 3, images: int = 5) -> Contents:
 
 
 def split(test: str = "val") -> Contents:
-    return {f"{part}/c{c}/{i}.png": file_of(picture(100 * c + i)) for c in range(2) for part in ("train", test) for i in range(2)}
+    return {
+        f"{part}/c{c}/{i}.png": file_of(picture(100 * c + i + (10 if part == test else 0)))
+        for c in range(2)
+        for part in ("train", test)
+        for i in range(2)
+    }
 
 
 def in_folder(path: Path, contents: Contents) -> str:
@@ -130,6 +135,7 @@ def test_the_test_folder_is_the_test_set(tmp_path: Path, storage: str, wrapper: 
     found = load(STORAGES[storage](tmp_path / "images", contents))
     assert [(images.name, len(images.train), len(images.test)) for images in found] == [("c0", 2, 2), ("c1", 2, 2)]
     assert np.array_equal(pixels(found[1].train)[0], np.asarray(picture(100)))
+    assert np.array_equal(pixels(found[1].test)[1], np.asarray(picture(111)))
 
 
 def test_a_class_called_train_is_a_class(tmp_path: Path) -> None:
@@ -228,6 +234,11 @@ def test_training_and_held_out_images_part_the_class(count: int, fraction: float
     assert list(train) == sorted(train) and list(test) == sorted(test)
 
 
+def test_each_class_and_seed_has_a_draw_of_its_own() -> None:
+    draws = {tuple(held_out(50, 0.2, seed, name)[1]) for seed in (0, 1) for name in ("ant", "bee")}
+    assert len(draws) == 4
+
+
 def test_one_image_is_enough_only_beside_a_test_folder(tmp_path: Path) -> None:
     one = file_of(picture(1))
     assert len(load(in_folder(tmp_path / "split", {"train/a/1.png": one, "test/a/1.png": one}))[0].train) == 1
@@ -278,7 +289,8 @@ def test_transparent_images_lie_on_white() -> None:
     assert pixel_of(file_of(Image.new("RGBA", (2, 2), (255, 0, 0, 0)))) == [255, 255, 255]
     assert pixel_of(file_of(Image.new("RGBA", (2, 2), (255, 0, 0, 51)))) == [255, 204, 204]
     assert pixel_of(file_of(Image.new("LA", (2, 2), (0, 51))), channels=1) == [204]
-    assert pixel_of(file_of(Image.new("RGB", (2, 2), (1, 2, 3)), transparency=(1, 2, 3))) == [255, 255, 255]
+    for size in (1, 2):
+        assert pixel_of(file_of(Image.new("RGB", (2, 2), (1, 2, 3)), transparency=(1, 2, 3)), size)[:3] == [255, 255, 255]
 
 
 def test_palette_images_become_colours_and_their_transparent_entry_white() -> None:
@@ -327,6 +339,7 @@ def test_the_centre_square_is_shrunk_by_averaging_and_enlarged_smoothly() -> Non
     wide, tall = (file_of(Image.fromarray(array)) for array in (values, values.T))
     assert pixel_of(wide, channels=1) == pixel_of(tall, channels=1) == [60]
     assert pixel_of(wide, size=2, channels=1) == [0, 40, 80, 120]
+    assert pixel_of(file_of(Image.fromarray(np.array([[0, 100, 200, 40]] * 4, np.uint8))), size=2, channels=1)[:2] == [50, 120]
     assert pixel_of(file_of(Image.fromarray(np.array([[0, 80]] * 2, np.uint8))), size=4, channels=1)[:4] == [0, 20, 60, 80]
 
 
@@ -450,7 +463,15 @@ def test_a_truncated_archive_is_an_error(tmp_path: Path, storage: str, share: fl
     path = STORAGES[storage](tmp_path / "images", flat(2, 12))
     content = Path(path).read_bytes().rstrip(b"\0") if storage == "tar" else Path(path).read_bytes()
     Path(path).write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(DataError, match="damaged or truncated|is no data set"):
+    with pytest.raises(DataError, match=r"damaged or truncated|is no data set"):
+        load(path)
+
+
+@pytest.mark.parametrize("storage", ["tar.gz", "tar.bz2", "tar.xz"])
+def test_an_archive_that_lacks_its_checksum_is_an_error(tmp_path: Path, storage: str) -> None:
+    path = STORAGES[storage](tmp_path / "images", flat())
+    Path(path).write_bytes(Path(path).read_bytes()[:-3])
+    with pytest.raises(DataError, match="is damaged or truncated"):
         load(path)
 
 
@@ -466,7 +487,7 @@ def test_a_tar_with_a_damaged_header_is_an_error(tmp_path: Path, mode: str) -> N
         path.write_bytes(gzip.compress(content))
     else:
         path.write_bytes(content)
-    with pytest.raises(DataError, match="does not end as a .tar does"):
+    with pytest.raises(DataError, match=r"does not end as a \.tar does"):
         load(str(path))
 
 
