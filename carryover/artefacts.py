@@ -207,7 +207,11 @@ def serialized_size(kind: str, tensors: Mapping[str, np.ndarray], **fields: Any)
     # safetensors lays tensors out by decreasing alignment, then by name; only the digits of the offsets matter here.
     offset = 0
     for name, array in sorted(tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])):
-        layout[name] = {"dtype": _DTYPE_NAMES[array.dtype.name], "shape": list(array.shape), "data_offsets": [offset, offset + array.nbytes]}
+        layout[name] = {
+            "dtype": _DTYPE_NAMES[array.dtype.name],
+            "shape": list(array.shape),
+            "data_offsets": [offset, offset + array.nbytes],
+        }
         offset += array.nbytes
     header = len(json.dumps(layout, separators=(",", ":")).encode())
     return 8 + 8 * math.ceil(header / 8) + offset

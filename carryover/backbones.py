@@ -40,9 +40,7 @@ class BasicBlock(nn.Module):
         self.shortcut: nn.Module = nn.Identity()
         if stride != 1 or channels != width:
             self.shortcut = (
-                nn.Sequential(nn.Conv2d(channels, width, 1, stride, bias=False), nn.BatchNorm2d(width))
-                if projection
-                else ShortcutA(width - channels)
+                nn.Sequential(nn.Conv2d(channels, width, 1, stride, bias=False), nn.BatchNorm2d(width)) if projection else ShortcutA(width - channels)
             )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -71,9 +69,7 @@ class ResNet(nn.Module):
 
 def _stem(channels: int, width: int, kind: str) -> nn.Module:
     if kind == "7x7":
-        return nn.Sequential(
-            nn.Conv2d(channels, width, 7, 2, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(3, 2, 1)
-        )
+        return nn.Sequential(nn.Conv2d(channels, width, 7, 2, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
     return nn.Sequential(nn.Conv2d(channels, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
 
 
@@ -193,8 +189,8 @@ def initialise(architecture: str, head: str, channels: int, seed: int) -> Networ
     return network
 
 
-def to_arrays(network: Network) -> dict[str, np.ndarray]:
-    """Return the network's weights and running statistics as arrays by name."""
+def to_arrays(network: nn.Module) -> dict[str, np.ndarray]:
+    """Return a network's weights and running statistics as arrays by name."""
     return {name: tensor.detach().cpu().numpy() for name, tensor in network.state_dict().items() if not name.endswith("num_batches_tracked")}
 
 

@@ -34,7 +34,9 @@ class Evaluation:
         penalty: Annotated[float, Field(ge=0)] = 1e-3,
     ) -> None:
         if primary not in classifiers:
-            raise ConfigurationError(f"Parameter evaluation.primary is {primary!r}, which is not among evaluation.classifiers: {', '.join(classifiers)}.")
+            raise ConfigurationError(
+                f"Parameter evaluation.primary is {primary!r}, which is not among evaluation.classifiers: {', '.join(classifiers)}."
+            )
         self.classifiers = classifiers
         self.primary = primary
         self.budgets = budgets or []

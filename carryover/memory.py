@@ -39,7 +39,9 @@ class Budget:
         seed: Annotated[int, Field(ge=0)] = 0,
     ) -> None:
         if sum(limit is not None for limit in (per_class, total, bytes)) > 1:
-            raise ConfigurationError("Parameters memory.per_class, memory.total and memory.bytes exclude each other: set one and leave the others null.")
+            raise ConfigurationError(
+                "Parameters memory.per_class, memory.total and memory.bytes exclude each other: set one and leave the others null."
+            )
         if selector == "all" and (per_class, total, bytes) != (None, None, None):
             raise ConfigurationError("Parameter memory.selector is 'all', which keeps everything: with a budget, choose 'herding' or 'random'.")
         self.selector = selector

@@ -6,7 +6,6 @@ checkpoint ends with the same bytes as one that was never stopped.
 
 from __future__ import annotations
 
-import copy
 import math
 import os
 from collections.abc import Iterator
@@ -17,17 +16,16 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 from pydantic import Field
-from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch import Tensor
 from tqdm import tqdm
 
 from carryover import artefacts, augment, backbones
-from carryover.errors import ArtefactError, ConfigurationError, TrainingError
+from carryover.errors import ArtefactError, TrainingError
 from carryover.images import ImageSet
+from carryover.inference import folded
+from carryover.machine import Machine
 from carryover.regimes import Regime, Step, Teacher
 from carryover.seeds import derive
-
-EVALUATION_BATCH = 500
 
 
 class Training:
@@ -43,9 +41,6 @@ class Training:
         weight_decay: on all weights.
         padding: pixels of zero padding for the random crop.
         flip: whether images are mirrored at random.
-        precision: "auto" is bfloat16 where the processor or GPU computes in it, else float32.
-        threads: processor threads; results may differ in their last bits between thread counts, so it is a parameter.
-        device: "auto" is the GPU where there is one.
     """
 
     def __init__(
@@ -60,9 +55,6 @@ class Training:
         weight_decay: Annotated[float, Field(ge=0)] = 5e-4,
         padding: Annotated[int, Field(ge=0)] = 4,
         flip: bool = True,
-        precision: Literal["auto", "float32", "bfloat16"] = "auto",
-        threads: Annotated[int, Field(gt=0)] = 2,
-        device: Literal["auto", "cpu", "cuda"] = "auto",
     ) -> None:
         self.epochs = epochs
         self.increment_epochs = increment_epochs
@@ -74,42 +66,6 @@ class Training:
         self.weight_decay = weight_decay
         self.padding = padding
         self.flip = flip
-        self.precision = precision
-        self.threads = threads
-        self.device = device
-
-
-@dataclass(frozen=True)
-class Machine:
-    """Where and in which precision networks run."""
-
-    device: torch.device
-    dtype: torch.dtype
-
-    def autocast(self) -> torch.autocast:
-        """Return the context in which a network's forward pass runs."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.dtype is torch.bfloat16)
-
-
-def machine(settings: Training) -> Machine:
-    """Set the threads and return the device and precision that the settings ask for.
-
-    Raises:
-        ConfigurationError: if a GPU is asked for and there is none.
-    """
-    torch.set_num_threads(settings.threads)
-    if settings.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigurationError("Parameter training.device is 'cuda' but torch finds no GPU: use 'auto' or 'cpu'.")
-    use_gpu = settings.device == "cuda" or (settings.device == "auto" and torch.cuda.is_available())
-    device = torch.device("cuda" if use_gpu else "cpu")
-    bfloat16 = settings.precision == "bfloat16" or (settings.precision == "auto" and _computes_bfloat16(device))
-    return Machine(device, torch.bfloat16 if bfloat16 else torch.float32)
-
-
-def _computes_bfloat16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 def learning_rate(settings: Training, first: bool, progress: float) -> float:
@@ -121,18 +77,6 @@ def learning_rate(settings: Training, first: bool, progress: float) -> float:
         return peak * (1.0 if progress < 0.5 else 0.1 if progress < 0.75 else 0.01)
     warm = 0.2
     return peak * (progress / warm if progress < warm else (1 - progress) / (1 - warm)) + 1e-4 * peak
-
-
-def folded(network: backbones.Network) -> backbones.Network:
-    """Return a frozen copy in evaluation mode whose batch norms are folded into their convolutions: same outputs, less work."""
-    frozen = copy.deepcopy(network).eval().requires_grad_(False)
-    for module in list(frozen.modules()):
-        if isinstance(module, backbones.BasicBlock):
-            module.conv1, module.bn1 = fuse_conv_bn_eval(module.conv1, module.bn1), nn.Identity()  # type: ignore[assignment]
-            module.conv2, module.bn2 = fuse_conv_bn_eval(module.conv2, module.bn2), nn.Identity()  # type: ignore[assignment]
-        elif isinstance(module, nn.Sequential) and len(module) > 1 and isinstance(module[0], nn.Conv2d) and isinstance(module[1], nn.BatchNorm2d):
-            module[0], module[1] = fuse_conv_bn_eval(module[0], module[1]), nn.Identity()
-    return frozen
 
 
 @dataclass
@@ -208,6 +152,7 @@ def train(
     images: ImageSet,
     regime: Regime,
     settings: Training,
+    where: Machine,
     seed: int,
     checkpoint: Checkpoint | None = None,
     title: str = "training",
@@ -219,7 +164,8 @@ def train(
         teacher: the previous network, or None in the first task.
         images: n images and their labels.
         regime: whose loss is minimised.
-        settings: schedule, augmentation and machine.
+        settings: schedule and augmentation.
+        where: device and precision.
         seed: of the order of images and of their augmentation.
         checkpoint: where to keep and find the state between epochs.
         title: what the progress bar says.
@@ -227,7 +173,6 @@ def train(
     Raises:
         TrainingError: if the loss is no longer finite, or the machine's memory is too small for the batch.
     """
-    where = machine(settings)
     first = teacher is None
     epochs = settings.epochs if first else settings.increment_epochs
     network.to(where.device, memory_format=torch.channels_last).train()
@@ -307,22 +252,6 @@ def _check(recorded: Tensor, losses: list[float], start: int, steps: int, settin
         f"{title}: the loss is {float(recorded[bad])} at step {start + bad + 1} of {steps}, at a learning rate of {rate:.3g}; the last finite "
         f"loss was {last:.4g}. Lower training.{'' if first else 'increment_'}learning_rate; earlier artefacts are as they were."
     )
-
-
-@torch.inference_mode()
-def extract(network: backbones.Network, images: ImageSet, settings: Training, title: str = "extracting") -> np.ndarray:
-    """Return the features of `images` without augmentation, float32 [n, d], in the images' order."""
-    where = machine(settings)
-    frozen = folded(network).to(where.device, memory_format=torch.channels_last)
-    features = np.empty((len(images), network.backbone.features), dtype=np.float32)
-    with tqdm(total=len(images), desc=title, unit="img", disable=None, unit_scale=True) as bar:
-        for start in range(0, len(images), EVALUATION_BATCH):
-            rows = np.arange(start, min(start + EVALUATION_BATCH, len(images)))
-            inputs = augment.normalise(torch.from_numpy(images.gather(rows)).to(where.device), where.dtype)
-            with where.autocast():
-                features[rows] = frozen.features(inputs).float().cpu().numpy()
-            bar.update(len(rows))
-    return features
 
 
 def fingerprint(paths: list[str | os.PathLike[str]], *parts: object) -> str:

@@ -7,47 +7,63 @@ the task's own images leave empty, where the stored features of other classes li
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 import torch
+from pydantic import Field
 
 from carryover.augment import crop_and_flip, draw
 from carryover.images import ImageSet, PackedImages
-from carryover.seeds import generator
+from carryover.seeds import derive, generator
 
 UNLABELLED = -1
 
 
-def mixed_views(images: ImageSet, exemplars: ImageSet, views: int, padding: int, flip: bool, seed: int) -> ImageSet:
-    """Return `views` new images for each of n images: crops and mirror images, each blended with another of them.
+class Views:
+    """How further images are made.
 
     Args:
-        images: the task's.
-        exemplars: whatever old images the regime keeps; they are blended in too.
-        views: how many rounds; 0 returns no image.
+        views: how many of them for each image of the task; 0 makes none.
         padding: of the random crop, in pixels.
         flip: whether images are mirrored at random.
         seed: of the crops and blends.
-
-    Returns:
-        n x views images, labelled -1: a blend has no class. The share of the second image is uniform in 0 to 0.5.
     """
-    random = generator(seed, "views")
-    n, m = len(images), len(exemplars)
-    made = []
-    for view in range(views):
-        partners = random.permutation(n + m)[:n] if n + m else np.empty(0, dtype=np.int64)
-        own = _augmented(images.gather(np.arange(n)), padding, flip, seed + 2 * view)
-        other = np.empty_like(own)
-        other[partners < n] = images.gather(partners[partners < n])
-        other[partners >= n] = exemplars.gather(partners[partners >= n] - n)
-        other = _augmented(other, padding, flip, seed + 2 * view + 1)
-        share = random.uniform(0, 0.5, size=(n, 1, 1, 1)).astype(np.float32)
-        made.append(np.rint(own * (1 - share) + other * share).astype(np.uint8))
-    stacked = np.concatenate(made) if made else np.empty((0, *images.shape), dtype=np.uint8)
-    return PackedImages(stacked, np.full(len(stacked), UNLABELLED, dtype=np.int64))
 
+    def __init__(
+        self,
+        views: Annotated[int, Field(ge=0)] = 0,
+        padding: Annotated[int, Field(ge=0)] = 4,
+        flip: bool = True,
+        seed: Annotated[int, Field(ge=0)] = 0,
+    ) -> None:
+        self.views = views
+        self.padding = padding
+        self.flip = flip
+        self.seed = seed
 
-def _augmented(images: np.ndarray, padding: int, flip: bool, seed: int) -> np.ndarray:
-    batch = torch.from_numpy(images)
-    rows, columns, flips = draw(len(batch), padding, flip, torch.Generator().manual_seed(seed % 2**63))
-    return crop_and_flip(batch, rows, columns, flips, padding).numpy()
+    def of(self, images: ImageSet, exemplars: ImageSet, task: str) -> ImageSet:
+        """Return n x views images, made of n `images` of the `task` and of the `exemplars`, labelled -1: a blend has no class.
+
+        Each is a crop, perhaps mirrored, blended with another one, whose share is uniform in 0 to 0.5.
+        """
+        random = generator(self.seed, "views", task)
+        n, m = len(images), len(exemplars)
+        made = [np.empty((0, *images.shape), dtype=np.uint8)]
+        for view in range(self.views):
+            own = self._augmented(images.gather(np.arange(n)), task, view, "own")
+            partners = random.permutation(n + m)[:n]
+            other = np.empty_like(own)
+            other[partners < n] = images.gather(partners[partners < n])
+            other[partners >= n] = exemplars.gather(partners[partners >= n] - n)
+            other = self._augmented(other, task, view, "other")
+            share = random.uniform(0, 0.5, size=(n, 1, 1, 1)).astype(np.float32)
+            made.append(np.rint(own * (1 - share) + other * share).astype(np.uint8))
+        stacked = np.concatenate(made)
+        return PackedImages(stacked, np.full(len(stacked), UNLABELLED, dtype=np.int64))
+
+    def _augmented(self, images: np.ndarray, *names: object) -> np.ndarray:
+        batch = torch.from_numpy(images)
+        random = torch.Generator().manual_seed(derive(self.seed, "view", *names))
+        rows, columns, flips = draw(len(batch), self.padding, self.flip, random)
+        return crop_and_flip(batch, rows, columns, flips, self.padding).numpy()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from carryover import adapters, artefacts, registry
-from stages import heads, layout
+from stages import layout
 from stages.command import Stopwatch, parameters, run
 
 
@@ -16,10 +16,9 @@ def main(regime: str, adapter: str, task: str) -> None:
     pairs = artefacts.read(layout.features(regime, task), "features", regime=regime, task=task)
     fitted = pairs.fields["paired"]
     if fitted:
-        head = heads.read(layout.backbone(regime, task), regime=regime, task=task)
         parts = ("", "exemplar_", "view_")
         previous, current, labels = (np.concatenate([pairs[part + side] for part in parts]) for side in ("previous", "current", "labels"))
-        method.fit(previous, current, labels, head)
+        method.fit(previous, current, labels, adapters.head_of(pairs.tensors))
     state = method.state() if fitted else {}
     fields = {"parameters": adapters.parameter_count(method) if fitted else 0, "fitted": fitted}
     artefacts.write(layout.adapter(regime, adapter, task), "adapter", state, regime=regime, adapter=adapter, task=task, **fields)

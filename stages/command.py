@@ -26,6 +26,7 @@ SECTIONS = (
     "joint_tasks",
     "backbone",
     "training",
+    "machine",
     "extraction",
     "regimes",
     "adapters",

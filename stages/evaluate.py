@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 
 from carryover import artefacts, registry
+from carryover.adapters import head_of
 from carryover.artefacts import replacing
 from carryover.evaluation import Evaluation, evaluate
 from carryover.memory import Memory
-from stages import heads, layout, manifest
+from stages import layout
 from stages.command import parameters, run
 
 
@@ -17,11 +18,10 @@ def main(regime: str, adapter: str, task: str) -> None:
     settings = Evaluation(**registry.checked(Evaluation, parameters("evaluation"), "evaluation"))
     fields = {"regime": regime, "adapter": adapter, "task": task}
     memory = Memory.read(layout.memory(regime, adapter, task), **fields)
-    head = heads.read(layout.backbone(regime, task), regime=regime, task=task)
     seen = artefacts.read(layout.observations(regime, task), "observations", regime=regime, task=task)
     observed = {part: (seen[f"{part}_features"], seen[f"{part}_labels"]) for part in ("validation", "test")}
-    sizes = manifest.sizes(task)
-    records = evaluate(memory, head, observed, sizes, settings, **fields)
+    sizes = seen.fields["sizes"]
+    records = evaluate(memory, head_of(seen.tensors), observed, sizes, settings, **fields)
     with replacing(layout.evaluation(regime, adapter, task)) as path:
         path.write_text(json.dumps(fields | {"sizes": sizes, "records": records}, indent=1), encoding="utf-8")
 

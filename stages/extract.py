@@ -4,31 +4,37 @@ from __future__ import annotations
 
 import numpy as np
 
-from carryover import artefacts, registry, training
+from carryover import artefacts, backbones, registry
 from carryover.images import read_images
-from carryover.seeds import derive
-from carryover.views import mixed_views
+from carryover.inference import extract
+from carryover.machine import Machine
+from carryover.views import Views
 from stages import layout, networks
 from stages.command import parameters, run
 
 
 def main(regime: str, task: str, previous: str) -> None:
-    """Write the pairs of the task's training and validation images, and extra pairs for the adapters alone."""
-    settings = training.Training(**registry.checked(training.Training, parameters("training"), "training"))
+    """Write the pairs of the task's images and of the exemplars, further pairs for the adapters, and the network's head."""
+    where = Machine(**registry.checked(Machine, parameters("machine"), "machine"))
+    views = Views(**registry.checked(Views, parameters("extraction"), "extraction"))
     before = networks.read(layout.backbone(regime, previous), regime=regime, task=previous)
     after = networks.read(layout.backbone(regime, task), regime=regime, task=task)
     images, _ = read_images(layout.images(task, "train"), "task-images", task=task, part="train")
     validation, _ = read_images(layout.images(task, "validation"), "task-images", task=task, part="validation")
     exemplars, _ = read_images(layout.exemplars(regime, previous), "exemplars", regime=regime, task=previous)
-    views = mixed_views(images, exemplars, parameters("extraction")["views"], settings.padding, settings.flip, derive(0, "views", task))
 
-    tensors: dict[str, np.ndarray] = {}
-    for part, some in {"": images, "validation_": validation, "exemplar_": exemplars, "view_": views}.items():
+    # Before the first task the network knows nothing that could be carried: there are no pairs.
+    paired = before.classes > 0
+    parts = {"": images, "validation_": validation, "exemplar_": exemplars}
+    if paired:
+        parts["view_"] = views.of(images, exemplars, task)
+    tensors = {f"head_{name}": array for name, array in backbones.to_arrays(after.head).items()}
+    for part, some in parts.items():
         tensors[part + "labels"] = np.asarray(some.labels, dtype=np.int64)
-        for side, network in (("previous", before), ("current", after)):
-            if side == "current" or before.classes:
-                tensors[part + side] = training.extract(network, some, settings, title=f"extract {regime} {task} {part}{side}")
-    artefacts.write(layout.features(regime, task), "features", tensors, regime=regime, task=task, previous=previous, paired=before.classes > 0)
+        for side, network in {"previous": before, "current": after}.items():
+            if side == "current" or paired:
+                tensors[part + side] = extract(network, some, where, title=f"extract {regime} {task} {part}{side}")
+    artefacts.write(layout.features(regime, task), "features", tensors, regime=regime, task=task, previous=previous, paired=paired)
 
 
 if __name__ == "__main__":

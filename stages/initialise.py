@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from carryover import artefacts, backbones
+from carryover import backbones
 from carryover.images import PackedImages, read_images, write_images
 from carryover.memory import Memory
 from carryover.seeds import derive

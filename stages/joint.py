@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from carryover import backbones, registry, training
+from carryover.machine import Machine
 from carryover.memory import Budget
 from carryover.regimes.finetune import Finetune
 from carryover.seeds import derive
@@ -16,15 +17,16 @@ from stages.measure import observe
 def main(task: str) -> None:
     """Write the joint network after a task, its observations and its memory."""
     settings = training.Training(**registry.checked(training.Training, parameters("training"), "training"))
+    where = Machine(**registry.checked(Machine, parameters("machine"), "machine"))
     budget = Budget(**registry.checked(Budget, parameters("memory"), "memory"))
     section = parameters("backbone")
     seed = parameters("seed")
     images = manifest.images(task, "train")
     network = backbones.initialise(section["architecture"], section["head"], images.shape[2], derive(seed, "initialise"))
     network.head.grow(sum(manifest.sizes(task)), torch.Generator().manual_seed(derive(seed, "joint", task, "head")))
-    training.train(network, None, images, Finetune(), settings, derive(seed, "joint", task), title=f"joint {task}")
+    training.train(network, None, images, Finetune(), settings, where, derive(seed, "joint", task), title=f"joint {task}")
     networks.write(layout.backbone("joint", task), network, regime="joint", task=task)
-    observe(network, "joint", task, budget, settings)
+    observe(network, "joint", task, budget, where)
 
 
 if __name__ == "__main__":

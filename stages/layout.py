@@ -70,3 +70,8 @@ def evaluation(regime: str, name: str, task: str) -> Path:
 def seconds(stage: str) -> Path:
     """How long a stage took: a note beside the artefacts, which must have the same bytes every time."""
     return SECONDS / f"{stage}.json"
+
+
+def sources(group: str, name: str) -> Path:
+    """The digests of the code that a verb ("stages") or a method ("regimes", "adapters") runs."""
+    return DATA / "sources" / group / f"{name}.json"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from carryover import registry, training
+from carryover import registry
+from carryover.machine import Machine
 from carryover.memory import Budget
 from stages import layout, networks
 from stages.command import parameters, run
@@ -11,10 +12,10 @@ from stages.measure import observe
 
 def main(regime: str, task: str) -> None:
     """Write the observations of a task and the memory of re-extracted features, the upper bound of any adaptation."""
-    settings = training.Training(**registry.checked(training.Training, parameters("training"), "training"))
+    where = Machine(**registry.checked(Machine, parameters("machine"), "machine"))
     budget = Budget(**registry.checked(Budget, parameters("memory"), "memory"))
     network = networks.read(layout.backbone(regime, task), regime=regime, task=task)
-    observe(network, regime, task, budget, settings)
+    observe(network, regime, task, budget, where)
 
 
 if __name__ == "__main__":

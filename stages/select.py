@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import numpy as np
 
-from carryover import artefacts, selection
+from carryover import artefacts, registry, selection
 from carryover.exemplars import ExemplarBudget
 from carryover.images import read_images, write_images
 from carryover.memory import Budget
-from carryover import registry
 from stages import layout
 from stages.command import parameters, run
 
 
 def main(regime: str, task: str, previous: str) -> None:
-    """Write the order of the task's rows, class by class, and the exemplars after the task."""
+    """Write the new features V_t, class by class in order of selection, and the exemplars after the task."""
     budget = Budget(**registry.checked(Budget, parameters("memory"), "memory"))
     features = artefacts.read(layout.features(regime, task), "features", regime=regime, task=task)
     labels = features["labels"]
     order = selection.order(budget.selector, features["current"], labels, None, budget.seed)
     counts = np.unique(labels, return_counts=True)[1].astype(np.int32)
-    artefacts.write(layout.selection(regime, task), "selection", {"order": order, "counts": counts}, regime=regime, task=task)
+    tensors = {"features": features["current"][order], "counts": counts}
+    artefacts.write(layout.selection(regime, task), "selection", tensors, regime=regime, task=task)
     _keep_images(regime, task, previous, features["current"], labels)
 
 

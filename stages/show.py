@@ -18,7 +18,9 @@ def main() -> None:
     for row in [header, *body]:
         print("  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip())
     print(f"\nPlots: {layout.METRICS}/curves.png, and `dvc plots show` for the same with values on hover.")
-    print(f"Every classifier and budget: {layout.METRICS}/results.csv; all curves: {layout.METRICS}/curves.csv; summary: {layout.METRICS}/summary.json.")
+    print(
+        f"Every classifier and budget: {layout.METRICS}/results.csv; all curves: {layout.METRICS}/curves.csv; summary: {layout.METRICS}/summary.json."
+    )
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import torch
 
 from carryover import registry, training
 from carryover.images import concatenate, read_images
+from carryover.machine import Machine
 from carryover.seeds import derive
 from stages import layout, networks
 from stages.command import Stopwatch, parameters, run
@@ -17,6 +18,7 @@ def main(regime: str, task: str, previous: str) -> None:
     """Write the network after a task."""
     clock = Stopwatch()
     settings = training.Training(**registry.checked(training.Training, parameters("training"), "training"))
+    where = Machine(**registry.checked(Machine, parameters("machine"), "machine"))
     method = registry.build("regimes", regime, parameters("regimes")[regime])
     seed = derive(parameters("seed"), "train", task)
     before = networks.read(layout.backbone(regime, previous), regime=regime, task=previous)
@@ -27,7 +29,8 @@ def main(regime: str, task: str, previous: str) -> None:
     network.head.grow(before.classes + len(fields["classes"]), torch.Generator().manual_seed(derive(seed, "head")))
     inputs = [layout.backbone(regime, previous), layout.images(task, "train"), layout.exemplars(regime, previous)]
     checkpoint = training.Checkpoint(
-        layout.SCRATCH / f"train-{regime}-{task}.safetensors", training.fingerprint(inputs, parameters("training"), parameters("regimes")[regime], seed)
+        layout.SCRATCH / f"train-{regime}-{task}.safetensors",
+        training.fingerprint(inputs, parameters("training"), parameters("machine"), parameters("regimes")[regime], seed),
     )
     losses = training.train(
         network,
@@ -35,6 +38,7 @@ def main(regime: str, task: str, previous: str) -> None:
         concatenate([images, exemplars]),
         method,
         settings,
+        where,
         seed,
         checkpoint,
         title=f"train {regime} {task}",

@@ -15,7 +15,6 @@ def main(regime: str, adapter: str, task: str, previous: str) -> None:
     budget = Budget(**registry.checked(Budget, parameters("memory"), "memory"))
     memory = Memory.read(layout.memory(regime, adapter, previous), regime=regime, adapter=adapter, task=previous)
     fitted = artefacts.read(layout.adapter(regime, adapter, task), "adapter", regime=regime, adapter=adapter, task=task)
-    features = artefacts.read(layout.features(regime, task), "features", regime=regime, task=task)
     selected = artefacts.read(layout.selection(regime, task), "selection", regime=regime, task=task)
 
     if len(memory.counts):
@@ -24,7 +23,7 @@ def main(regime: str, adapter: str, task: str, previous: str) -> None:
         method = registry.build("adapters", adapter, parameters("adapters")[adapter]).restore(fitted.tensors)
         memory = memory.carried(method.transform(memory.values()))
     fields = {"regime": regime, "adapter": adapter, "task": task}
-    grown = memory.extended(features["current"][selected["order"]], selected["counts"])
+    grown = memory.extended(selected["features"], selected["counts"])
     limit = budget.rows(len(grown.counts), grown.features.shape[1], fields)
     kept = grown.prefix(limit)
     kept.write(layout.memory(regime, adapter, task), **fields)

@@ -436,9 +436,7 @@ def test_a_tar_member_that_leads_elsewhere_is_named(tmp_path: Path, mode: str, m
     assert os.listdir(tmp_path) == ["images.tar"]
 
 
-@pytest.mark.parametrize(
-    "name", ["../evil.png", "class 0/../../evil.png", "/evil.png", "C:\\evil.png", "..\\evil.png", "link.png", "secret.png"]
-)
+@pytest.mark.parametrize("name", ["../evil.png", "class 0/../../evil.png", "/evil.png", "C:\\evil.png", "..\\evil.png", "link.png", "secret.png"])
 def test_a_zip_member_that_leads_elsewhere_is_named(tmp_path: Path, name: str) -> None:
     path = in_zip(tmp_path / "images.zip", flat(1))
     info = zipfile.ZipInfo("placeholder")

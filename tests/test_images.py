@@ -110,9 +110,7 @@ def test_images_of_different_shapes_are_not_joined() -> None:
 
 @settings(max_examples=30)
 @given(hnp.arrays(np.uint8, hnp.array_shapes(min_dims=3, max_dims=3, max_side=5)), st.sampled_from([1, 3]), st.booleans())
-def test_an_image_set_survives_its_artefact(
-    tmp_path_factory: pytest.TempPathFactory, values: np.ndarray, channels: int, encode: bool
-) -> None:
+def test_an_image_set_survives_its_artefact(tmp_path_factory: pytest.TempPathFactory, values: np.ndarray, channels: int, encode: bool) -> None:
     path = tmp_path_factory.mktemp("set") / "set.safetensors"
     images = PackedImages(np.repeat(values[..., None], channels, axis=3), np.arange(len(values)) - 1)
     held = encoded(images) if encode else images
@@ -252,9 +250,7 @@ def test_a_truncated_or_foreign_file_is_one_sentence(tmp_path: Path, encode: boo
         ),
     ],
 )
-def test_an_artefact_whose_parts_disagree_is_no_image_set(
-    tmp_path: Path, fields: dict[str, object], tensors: dict[str, np.ndarray]
-) -> None:
+def test_an_artefact_whose_parts_disagree_is_no_image_set(tmp_path: Path, fields: dict[str, object], tensors: dict[str, np.ndarray]) -> None:
     artefacts.write(tmp_path / "set", "exemplars", tensors, **fields)
     with pytest.raises(ArtefactError, match="set"):
         read_images(tmp_path / "set", "exemplars")

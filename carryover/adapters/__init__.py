@@ -7,6 +7,7 @@ learned ends in an underscore. `state()` and `restore(arrays)` turn what was lea
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -23,6 +24,14 @@ class Head:
     weight: np.ndarray
     bias: np.ndarray
     scale: float | None = None
+
+
+def head_of(arrays: Mapping[str, np.ndarray]) -> Head:
+    """Return the head among the arrays of a "features" artefact, whose names begin with `head_`."""
+    weight = arrays["head_weight"]
+    if "head_scale" in arrays:
+        return Head(weight, np.zeros(len(weight), dtype=np.float32), float(arrays["head_scale"]))
+    return Head(weight, arrays["head_bias"])
 
 
 class Adapter(Protocol):

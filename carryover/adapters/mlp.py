@@ -87,7 +87,7 @@ class MLPAdapter:
         self.spread_ = np.float32(max(float(before.std(axis=0).mean()), 1e-6))
         self.target_spread_ = np.float32(max(float(after.std(axis=0).mean()), 1e-6))
         random = torch.Generator().manual_seed(self.seed)
-        hidden = max(int(round(self.width * d)), 1)
+        hidden = max(round(self.width * d), 1)
         weights = [self._layer(a, b, random) for a, b in ((d, hidden), (hidden, hidden), (hidden, d))]
         if self.start != "none":
             weights[2] = (torch.zeros(d, hidden), torch.zeros(d))

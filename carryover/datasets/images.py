@@ -137,9 +137,7 @@ class Images:
         return image_set(images, (self.size, self.size, self.channels), self.encoding == "jpeg")
 
 
-def _without_folders(
-    members: Iterable[tuple[str, bytes | BadImageError | None]], folders: list[str]
-) -> Iterator[tuple[str, bytes | BadImageError]]:
+def _without_folders(members: Iterable[tuple[str, bytes | BadImageError | None]], folders: list[str]) -> Iterator[tuple[str, bytes | BadImageError]]:
     for path, content in members:
         if content is None:
             folders.append(path)

@@ -1,12 +1,14 @@
 """Resolvers that turn a protocol into the lists of which dvc.yaml makes stages. Loaded by Hydra as a plugin."""
 
+import itertools
+
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 
 def tasks(sizes: ListConfig) -> ListConfig:
     """Return an item for each task: its id and that of the task before it."""
     ids = ["empty", *(f"task{i}" for i in range(len(sizes)))]
-    return OmegaConf.create([{"id": current, "previous": before} for before, current in zip(ids, ids[1:])])
+    return OmegaConf.create([{"id": current, "previous": before} for before, current in itertools.pairwise(ids)])
 
 
 def joint(when: str, sizes: ListConfig) -> ListConfig:
