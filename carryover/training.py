@@ -24,6 +24,7 @@ from carryover.errors import ArtefactError, TrainingError
 from carryover.images import ImageSet
 from carryover.inference import folded
 from carryover.machine import Machine
+from carryover.optimisers import SGD
 from carryover.regimes import Regime, Step, Teacher
 from carryover.seeds import derive
 
@@ -86,14 +87,13 @@ class Checkpoint:
     path: Path
     key: str
 
-    def save(self, epoch: int, losses: list[float], network: backbones.Network, optimiser: torch.optim.SGD) -> None:
+    def save(self, epoch: int, losses: list[float], network: backbones.Network, optimiser: SGD) -> None:
         """Write the state after `epoch` epochs."""
         tensors = {f"network/{n}": a for n, a in backbones.to_arrays(network).items()}
-        for name, parameter in network.named_parameters():
-            tensors[f"momentum/{name}"] = optimiser.state[parameter]["momentum_buffer"].cpu().numpy()
+        tensors |= {f"momentum/{i:05d}": buffer.cpu().numpy() for i, buffer in enumerate(optimiser.buffers)}
         artefacts.write(self.path, "checkpoint", tensors, key=self.key, epoch=epoch, losses=losses)
 
-    def load(self, network: backbones.Network, optimiser: torch.optim.SGD) -> tuple[int, list[float]]:
+    def load(self, network: backbones.Network, optimiser: SGD) -> tuple[int, list[float]]:
         """Restore what was saved under the same key; return the finished epochs and their losses (0, [] if nothing was)."""
         try:
             saved = artefacts.read(self.path, "checkpoint", key=self.key)
@@ -101,11 +101,8 @@ class Checkpoint:
             return 0, []
         arrays = {n.removeprefix("network/"): torch.from_numpy(a) for n, a in saved.tensors.items() if n.startswith("network/")}
         network.load_state_dict(arrays, strict=False)
-        for name, parameter in network.named_parameters():
-            momentum = torch.from_numpy(saved[f"momentum/{name}"]).to(parameter.device)
-            optimiser.state[parameter]["momentum_buffer"] = momentum.contiguous(
-                memory_format=torch.channels_last if momentum.dim() == 4 else torch.contiguous_format
-            )
+        for i, buffer in enumerate(optimiser.buffers):
+            buffer.copy_(torch.from_numpy(saved[f"momentum/{i:05d}"]))
         return saved.fields["epoch"], saved.fields["losses"]
 
 
@@ -179,14 +176,7 @@ def train(
     frozen = None
     if teacher is not None and regime.needs_teacher:
         frozen = folded(teacher).to(where.device, memory_format=torch.channels_last)
-    optimiser = torch.optim.SGD(
-        network.parameters(),
-        lr=settings.learning_rate,
-        momentum=settings.momentum,
-        nesterov=settings.momentum > 0,
-        weight_decay=settings.weight_decay,
-        fused=True,
-    )
+    optimiser = SGD(network.parameters(), settings.momentum, settings.weight_decay)
     batches = Batches(images, where.device, settings.batch_size, seed)
     steps = epochs * len(batches)
     done, losses = checkpoint.load(network, optimiser) if checkpoint else (0, [])
@@ -194,10 +184,9 @@ def train(
         for epoch in range(done, epochs):
             recorded = torch.zeros(len(batches), device=where.device)
             for i, (batch, labels, random) in enumerate(batches.epoch(epoch)):
-                for group in optimiser.param_groups:
-                    group["lr"] = learning_rate(settings, first, (epoch * len(batches) + i) / steps)
+                rate = learning_rate(settings, first, (epoch * len(batches) + i) / steps)
                 try:
-                    recorded[i] = _step(network, frozen, batch, labels, regime, settings, optimiser, where, random)
+                    recorded[i] = _step(network, frozen, batch, labels, regime, settings, optimiser, rate, where, random)
                 except (torch.OutOfMemoryError, MemoryError) as error:
                     raise TrainingError(
                         f"{title}: a batch of {len(labels)} images needs more memory than there is; set training.batch_size to "
@@ -207,7 +196,7 @@ def train(
             _check(recorded, losses, epoch * len(batches), steps, settings, first, title)
             losses.append(float(recorded.mean()))
             bar.set_postfix(loss=f"{losses[-1]:.3f}")
-            if checkpoint and epoch + 1 < epochs and settings.momentum > 0:
+            if checkpoint and epoch + 1 < epochs:
                 checkpoint.save(epoch + 1, losses, network, optimiser)
     network.eval()
     return losses
@@ -220,7 +209,8 @@ def _step(
     labels: Tensor,
     regime: Regime,
     settings: Training,
-    optimiser: torch.optim.SGD,
+    optimiser: SGD,
+    rate: float,
     where: Machine,
     random: torch.Generator,
 ) -> Tensor:
@@ -235,9 +225,8 @@ def _step(
     with where.autocast():
         features, logits = network(inputs)
     loss = torch.stack(list(regime.loss(Step(labels, features.float(), logits.float(), view)).values())).sum()
-    optimiser.zero_grad(set_to_none=True)
     loss.backward()  # type: ignore[no-untyped-call]
-    optimiser.step()
+    optimiser.step(rate)
     return loss.detach()
 
 

@@ -7,6 +7,7 @@ L_fa = alpha (1 - cos(phi(h_{t-1}(x)), h_t(x))) + CE(g_W(phi(h_{t-1}(x))), y), t
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 import numpy as np
@@ -125,14 +126,15 @@ class MLPAdapter:
     ) -> None:
         import torch
 
+        from carryover.optimisers import AdamW
+
         x, y = torch.from_numpy(before).to(device), torch.from_numpy(after).to(device)
         deviation_x, deviation_y = x.std(dim=0, unbiased=False), y.std(dim=0, unbiased=False)
         targets = None if labels is None else torch.from_numpy(np.asarray(labels)).to(device)
-        optimiser = torch.optim.AdamW(self.weights_, lr=self.learning_rate, weight_decay=self.weight_decay, fused=True)
-        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, self.steps)
+        optimiser = AdamW(self.weights_, self.weight_decay)
         size = min(self.batch_size, len(x))
         order = torch.empty(0, dtype=torch.int64)
-        for _ in range(self.steps):
+        for step in range(self.steps):
             if len(order) < size:
                 order = torch.randperm(len(x), generator=random)
             rows, order = order[:size].to(device), order[size:]
@@ -144,10 +146,8 @@ class MLPAdapter:
             loss = self.similarity_weight * self._similarity_loss(carried, outputs)
             if targets is not None and head is not None and self.classification_weight:
                 loss = loss + self.classification_weight * _cross_entropy(carried, targets[rows], head)
-            optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-            schedule.step()
+            optimiser.step(self.learning_rate * (1 + math.cos(math.pi * step / self.steps)) / 2)
 
     def _forward(self, x: torch.Tensor) -> torch.Tensor:
         import torch
