@@ -19,7 +19,10 @@ class Protocol:
     """Which classes arrive in which task.
 
     Args:
-        sizes: how many new classes each task brings; unequal tasks are normal.
+        sizes: how many new classes each task brings; unequal tasks are normal. Or, in its place:
+        base: how many classes the first task brings,
+        increment: how many each later one brings, and
+        count: how many tasks there are.
         order: "seed" draws the class order from numpy's current generator, "legacy" from its legacy one
             (`numpy.random.seed(s); permutation(n)`, the field's "seed 1993" order), "names" takes `names` as they
             stand and "register" keeps the order of the class register.
@@ -30,12 +33,21 @@ class Protocol:
 
     def __init__(
         self,
-        sizes: Annotated[list[Count], Field(min_length=1)],
+        sizes: Annotated[list[Count], Field(min_length=1)] | None = None,
+        base: Count | None = None,
+        increment: Count | None = None,
+        count: Count | None = None,
         order: Literal["seed", "legacy", "names", "register"] = "seed",
         seed: Annotated[int, Field(ge=0)] = 0,
         names: list[str] | None = None,
         validation: Annotated[float, Field(ge=0, lt=1)] = 0.1,
     ) -> None:
+        if sizes is None:
+            if base is None or increment is None or count is None:
+                raise ConfigurationError("The protocol needs either sizes, or all of base, increment and count.")
+            sizes = [base, *[increment] * (count - 1)]
+        elif (base, increment, count) != (None, None, None):
+            raise ConfigurationError("The protocol takes either sizes, or base, increment and count: set the others to null.")
         self.sizes = sizes
         self.order = order
         self.seed = seed

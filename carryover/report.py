@@ -39,6 +39,7 @@ def records(cells: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
                 "task": len(cell["sizes"]) - 1,
                 "classes": sum(cell["sizes"]),
                 "bytes": record["bytes"],
+                "adapter_parameters": 0 if head else cell.get("adapter_parameters", 0),
             }
             for part in ("validation", "test"):
                 row[f"{part}_accuracy"] = record[part]["accuracy"]
@@ -64,6 +65,7 @@ def results(table: pd.DataFrame) -> pd.DataFrame:
                 "forgetting": 100 * metrics.forgetting(matrix),
                 "backward_transfer": 100 * metrics.backward_transfer(matrix),
                 "bytes": int(ordered["bytes"].iloc[-1]),
+                "adapter_parameters": int(ordered["adapter_parameters"].iloc[-1]),
                 "validation_average": 100 * metrics.average_incremental(ordered["validation_accuracy"].astype(float)),
             }
         )

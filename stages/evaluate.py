@@ -8,7 +8,7 @@ from carryover import artefacts, registry
 from carryover.adapters import head_of
 from carryover.artefacts import replacing
 from carryover.evaluation import Evaluation, evaluate
-from carryover.memory import Memory
+from carryover.memory import KIND, Memory
 from stages import layout
 from stages.command import parameters, run
 
@@ -17,13 +17,15 @@ def main(regime: str, adapter: str, task: str) -> None:
     """Write the scores of a cell of the table after a task."""
     settings = Evaluation(**registry.checked(Evaluation, parameters("evaluation"), "evaluation"))
     fields = {"regime": regime, "adapter": adapter, "task": task}
-    memory = Memory.read(layout.memory(regime, adapter, task), **fields)
+    path = layout.memory(regime, adapter, task)
+    header = artefacts.read_header(path, KIND, **fields)["fields"]
+    memory = Memory.read(path, **fields)
     seen = artefacts.read(layout.observations(regime, task), "observations", regime=regime, task=task)
     observed = {part: (seen[f"{part}_features"], seen[f"{part}_labels"]) for part in ("validation", "test")}
     sizes = seen.fields["sizes"]
-    records = evaluate(memory, head_of(seen.tensors), observed, sizes, settings, **fields)
+    records = evaluate(memory, head_of(seen.tensors), observed, sizes, settings, **header)
     with replacing(layout.evaluation(regime, adapter, task)) as path:
-        path.write_text(json.dumps(fields | {"sizes": sizes, "records": records}, indent=1), encoding="utf-8")
+        path.write_text(json.dumps(fields | {"sizes": sizes, "adapter_parameters": header.get("adapter_parameters", 0), "records": records}, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

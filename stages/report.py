@@ -29,6 +29,8 @@ def main() -> None:
     _write("results.csv", results.round(4).to_csv(index=False))
     _write("curves.csv", curves.to_csv(index=False))
     seconds = {(r, a): _seconds(r, a, tasks) for r in parameters("regimes") for a in parameters("adapters")}
+    rows = [f"{r},{a},{s:.3f}" for (r, a), s in seconds.items() if s is not None]
+    _write("seconds.csv", "\n".join(["regime,adapter,seconds", *rows]) + "\n")
     _write("table.md", report.markdown(results, settings.primary, {key: s for key, s in seconds.items() if s is not None}))
     _picture(curves.to_dict("records"))
 

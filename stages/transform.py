@@ -22,7 +22,7 @@ def main(regime: str, adapter: str, task: str, previous: str) -> None:
             raise ArtefactError(f"{layout.adapter(regime, adapter, task)} is not fitted, but there is a memory to carry.")
         method = registry.build("adapters", adapter, parameters("adapters")[adapter]).restore(fitted.tensors)
         memory = memory.carried(method.transform(memory.values()))
-    fields = {"regime": regime, "adapter": adapter, "task": task}
+    fields = {"regime": regime, "adapter": adapter, "task": task, "adapter_parameters": fitted.fields["parameters"]}
     grown = memory.extended(selected["features"], selected["counts"])
     limit = budget.rows(len(grown.counts), grown.features.shape[1], fields)
     kept = grown.prefix(limit)

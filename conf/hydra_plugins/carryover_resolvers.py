@@ -1,19 +1,21 @@
 """Resolvers that turn a protocol into the lists of which dvc.yaml makes stages. Loaded by Hydra as a plugin."""
 
 import itertools
+import re
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 
-def tasks(sizes: ListConfig) -> ListConfig:
-    """Return an item for each task: its id and that of the task before it."""
-    ids = ["empty", *(f"task{i}" for i in range(len(sizes)))]
+def tasks(protocol: DictConfig) -> ListConfig:
+    """Return an item for each task of the protocol: its id and that of the task before it."""
+    count = protocol["count"] if protocol["sizes"] is None else len(protocol["sizes"])
+    ids = ["empty", *(f"task{i}" for i in range(count))]
     return OmegaConf.create([{"id": current, "previous": before} for before, current in itertools.pairwise(ids)])
 
 
-def joint(when: str, sizes: ListConfig) -> ListConfig:
+def joint(when: str, protocol: DictConfig) -> ListConfig:
     """Return the tasks after which the joint upper bound is trained."""
-    chosen = {"every": tasks(sizes), "last": tasks(sizes)[-1:], "never": []}
+    chosen = {"every": tasks(protocol), "last": tasks(protocol)[-1:], "never": []}
     if when not in chosen:
         raise ValueError(f"joint.when is {when!r}; accepted: every, last, never.")
     return OmegaConf.create([{"id": task["id"]} for task in chosen[when]])
@@ -24,10 +26,11 @@ def columns(adapters: DictConfig) -> ListConfig:
     return OmegaConf.create([*adapters, "oracle"])
 
 
-def increments(base: int, increment: int, count: int) -> ListConfig:
-    """Return the sizes of `count` tasks: `base` classes first, then `increment` each."""
-    return OmegaConf.create([base] + [increment] * (count - 1))
+def stem(path: str) -> str:
+    """Return the name of a folder or archive without its ending, as a name for its data set."""
+    name = path.rstrip("/").rsplit("/", 1)[-1]
+    return re.sub(r"\.(tar|tgz|tbz2|txz|zip)(\.\w+)?$", "", name) or "images"
 
 
-for name, function in {"tasks": tasks, "joint": joint, "columns": columns, "increments": increments}.items():
+for name, function in {"tasks": tasks, "joint": joint, "columns": columns, "stem": stem}.items():
     OmegaConf.register_new_resolver(f"carryover_{name}", function, replace=True)
