@@ -39,7 +39,15 @@ class Artefact:
     tensors: dict[str, np.ndarray]
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return self.tensors[name]
+        """Return a tensor.
+
+        Raises:
+            ArtefactError: if there is none of that name.
+        """
+        try:
+            return self.tensors[name]
+        except KeyError as error:
+            raise ArtefactError(f"A {self.kind!r} artefact has no tensor {name!r}, and holds {', '.join(sorted(self.tensors)) or 'none'}.") from error
 
 
 @dataclass(frozen=True)
@@ -105,21 +113,12 @@ def write_stream(path: str | os.PathLike[str], kind: str, tensors: Mapping[str, 
     Raises:
         ArtefactError: if a floating-point piece holds a number that is not finite, or the disk refuses.
     """
-    # safetensors lays tensors out by dtype, widest first, then by name: its readers and `write` agree on these bytes.
-    ordered = sorted(tensors.items(), key=lambda item: (_LAYOUT.index(item[1].dtype.name), item[0]))
-    layout: dict[str, Any] = {"__metadata__": _metadata(kind, fields)}
-    offset = 0
-    for name, stream in ordered:
-        offsets = [offset, offset + stream.nbytes]
-        layout[name] = {"dtype": _DTYPE_NAMES[stream.dtype.name], "shape": list(stream.shape), "data_offsets": offsets}
-        offset += stream.nbytes
-    header = json.dumps(layout, separators=(",", ":"), ensure_ascii=False).encode()
-    header += b" " * (-len(header) % 8)
+    header, order = _header(kind, fields, {name: (stream.dtype, stream.shape) for name, stream in tensors.items()})
     try:
         with replacing(path) as temporary, temporary.open("wb") as handle:
             handle.write(len(header).to_bytes(8, "little") + header)
-            for name, stream in ordered:
-                _write_chunks(path, handle, name, stream)
+            for name in order:
+                _write_chunks(path, handle, name, tensors[name])
     except OSError as error:
         raise ArtefactError(f"Cannot write {path}: {error}.") from error
 
@@ -185,7 +184,7 @@ def read_header(path: str | os.PathLike[str], kind: str, **expected: Any) -> dic
     except (SafetensorError, OSError, ValueError) as error:
         raise ArtefactError(f"{path} is no readable safetensors file ({_reason(error)}): it may be truncated.") from error
     try:
-        header = json.loads(metadata[FORMAT])
+        header: dict[str, Any] = json.loads(metadata[FORMAT])
         found = (header["format"], header["version"], header["kind"], header["fields"])
     except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ArtefactError(f"{path} has no carryover header: it was not written by this project.") from error
@@ -203,18 +202,25 @@ def read_header(path: str | os.PathLike[str], kind: str, **expected: Any) -> dic
 
 def serialized_size(kind: str, tensors: Mapping[str, np.ndarray], **fields: Any) -> int:
     """Return the size in bytes of the file that `write` would make, without making it."""
+    header, _ = _header(kind, fields, {name: (array.dtype, array.shape) for name, array in tensors.items()})
+    return 8 + len(header) + sum(array.nbytes for array in tensors.values())
+
+
+def _header(kind: str, fields: Mapping[str, Any], tensors: Mapping[str, tuple[np.dtype, tuple[int, ...]]]) -> tuple[bytes, list[str]]:
+    """Return the header of a file of tensors with the given types and shapes, and the names in the order of their data.
+
+    safetensors lays tensors out by type, widest first, then by name: its readers and `write` agree on these bytes.
+    """
     layout: dict[str, Any] = {"__metadata__": _metadata(kind, fields)}
-    # safetensors lays tensors out by decreasing alignment, then by name; only the digits of the offsets matter here.
+    order = sorted(tensors, key=lambda name: (_LAYOUT.index(tensors[name][0].name), name))
     offset = 0
-    for name, array in sorted(tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])):
-        layout[name] = {
-            "dtype": _DTYPE_NAMES[array.dtype.name],
-            "shape": list(array.shape),
-            "data_offsets": [offset, offset + array.nbytes],
-        }
-        offset += array.nbytes
-    header = len(json.dumps(layout, separators=(",", ":")).encode())
-    return 8 + 8 * math.ceil(header / 8) + offset
+    for name in order:
+        dtype, shape = tensors[name]
+        end = offset + math.prod(shape) * dtype.itemsize
+        layout[name] = {"dtype": _DTYPE_NAMES[dtype.name], "shape": list(shape), "data_offsets": [offset, end]}
+        offset = end
+    header = json.dumps(layout, separators=(",", ":"), ensure_ascii=False).encode()
+    return header + b" " * (-len(header) % 8), order
 
 
 def _check_finite(path: str | os.PathLike[str], name: str, array: np.ndarray) -> None:

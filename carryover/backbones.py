@@ -213,7 +213,8 @@ def from_arrays(description: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
         wrong = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
         raise ArtefactError(
             f"{source} does not hold a {description['architecture']} with a {description['head']} head of {description['classes']} classes: "
-            f"{len(wrong)} tensors differ, the first is {wrong[0]!r} ({found.get(wrong[0], 'missing')} where {wanted.get(wrong[0], 'nothing')} is needed)."
+            f"{len(wrong)} tensors differ, the first is {wrong[0]!r} "
+            f"({found.get(wrong[0], 'missing')} where {wanted.get(wrong[0], 'nothing')} is needed)."
         )
     network.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}, strict=False)
     return network

@@ -33,7 +33,7 @@ def folded(network: backbones.Network) -> backbones.Network:
 @torch.inference_mode()
 def extract(network: backbones.Network, images: ImageSet, where: Machine, title: str = "extract") -> np.ndarray:
     """Return the features of `images` without augmentation, float32 [n, d], in the images' order."""
-    frozen = folded(network).to(where.device, memory_format=torch.channels_last)
+    frozen = folded(network).to(where.device).to(memory_format=torch.channels_last)
     features = np.empty((len(images), network.backbone.features), dtype=np.float32)
     with tqdm(total=len(images), desc=title, unit="img", disable=None, unit_scale=True) as bar:
         for start in range(0, len(images), BATCH):

@@ -138,6 +138,10 @@ class Memory:
         """
         artefact = artefacts.read(path, KIND, **expected)
         memory = cls(artefact["features"], artefact["counts"])
+        if memory.features.dtype not in STORAGE.values() or memory.counts.dtype != np.int32 or memory.counts.ndim != 1:
+            raise ArtefactError(
+                f"{path}: features are {memory.features.dtype} and counts {memory.counts.dtype} {list(memory.counts.shape)}: no memory."
+            )
         if memory.features.ndim != 2 or int(memory.counts.sum()) != len(memory.features) or (memory.counts < 0).any():
             raise ArtefactError(f"{path}: counts of {int(memory.counts.sum())} rows do not fit features of shape {memory.features.shape}.")
         return memory

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -172,10 +172,10 @@ def train(
     """
     first = teacher is None
     epochs = settings.epochs if first else settings.increment_epochs
-    network.to(where.device, memory_format=torch.channels_last).train()
+    network.to(where.device).to(memory_format=torch.channels_last).train()
     frozen = None
     if teacher is not None and regime.needs_teacher:
-        frozen = folded(teacher).to(where.device, memory_format=torch.channels_last)
+        frozen = folded(teacher).to(where.device).to(memory_format=torch.channels_last)
     optimiser = SGD(network.parameters(), settings.momentum, settings.weight_decay)
     batches = Batches(images, where.device, settings.batch_size, seed)
     steps = epochs * len(batches)
@@ -243,7 +243,7 @@ def _check(recorded: Tensor, losses: list[float], start: int, steps: int, settin
     )
 
 
-def fingerprint(paths: list[str | os.PathLike[str]], *parts: object) -> str:
+def fingerprint(paths: Sequence[str | os.PathLike[str]], *parts: object) -> str:
     """Return a key that names the content of files and other inputs of a training, for its checkpoint."""
     import hashlib
 

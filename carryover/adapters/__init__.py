@@ -63,11 +63,23 @@ def check_pairs(previous: np.ndarray, current: np.ndarray) -> tuple[np.ndarray, 
     """Return both sides as float32 [n, d].
 
     Raises:
-        ValueError: if they are not two matrices of the same number of rows, without rows, or not finite.
+        ValueError: if they are not two matrices of the same shape, have no rows, or are not finite.
     """
     before, after = np.asarray(previous, dtype=np.float32), np.asarray(current, dtype=np.float32)
-    if before.ndim != 2 or after.ndim != 2 or len(before) != len(after) or not len(before):
-        raise ValueError(f"Pairs must be two matrices with the same number of rows, at least one; got {before.shape} and {after.shape}.")
+    if before.ndim != 2 or before.shape != after.shape or not before.size:
+        raise ValueError(f"Pairs must be two matrices of the same shape with at least one row; got {before.shape} and {after.shape}.")
     if not (np.isfinite(before).all() and np.isfinite(after).all()):
         raise ValueError("Pairs must be finite; some features are not.")
     return before, after
+
+
+def check_features(features: np.ndarray, d: int | None = None) -> np.ndarray:
+    """Return features as float32 [m, d].
+
+    Raises:
+        ValueError: if they are no matrix, or not of the `d` columns that the adapter was fitted to.
+    """
+    stored = np.asarray(features, dtype=np.float32)
+    if stored.ndim != 2 or (d is not None and stored.shape[1] != d):
+        raise ValueError(f"Features must be a matrix{'' if d is None else f' of {d} columns'}; got {stored.shape}.")
+    return stored

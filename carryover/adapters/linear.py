@@ -11,7 +11,7 @@ from typing import Annotated, Self
 import numpy as np
 from pydantic import Field
 
-from carryover.adapters import Head, check_pairs
+from carryover.adapters import Head, check_features, check_pairs
 
 __all__ = ["LinearAdapter"]
 
@@ -44,7 +44,7 @@ class LinearAdapter:
 
     def transform(self, features: np.ndarray) -> np.ndarray:
         """Return features [m, d] @ matrix_ + offset_."""
-        carried: np.ndarray = np.asarray(features, dtype=np.float32) @ self.matrix_ + self.offset_
+        carried: np.ndarray = check_features(features, len(self.offset_)) @ self.matrix_ + self.offset_
         return carried
 
     def state(self) -> dict[str, np.ndarray]:

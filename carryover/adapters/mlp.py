@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 import numpy as np
 from pydantic import Field
 
-from carryover.adapters import Head, check_pairs
+from carryover.adapters import Head, check_features, check_pairs
 from carryover.adapters.linear import LinearAdapter
 
 if TYPE_CHECKING:
@@ -82,6 +82,8 @@ class MLPAdapter:
         import torch
 
         before, after = check_pairs(previous, current)
+        if labels is not None and np.shape(labels) != (len(before),):
+            raise ValueError(f"{len(before)} pairs need as many labels; got {np.shape(labels)}.")
         d = before.shape[1]
         self._linear_part(before, after)
         self.centre_ = before.mean(axis=0)
@@ -130,7 +132,7 @@ class MLPAdapter:
 
         x, y = torch.from_numpy(before).to(device), torch.from_numpy(after).to(device)
         deviation_x, deviation_y = x.std(dim=0, unbiased=False), y.std(dim=0, unbiased=False)
-        targets = None if labels is None else torch.from_numpy(np.asarray(labels)).to(device)
+        targets = None if labels is None else torch.from_numpy(np.asarray(labels, dtype=np.int64)).to(device)
         optimiser = AdamW(self.weights_, self.weight_decay)
         size = min(self.batch_size, len(x))
         order = torch.empty(0, dtype=torch.int64)
@@ -154,12 +156,13 @@ class MLPAdapter:
         from torch.nn import functional as F
 
         w1, b1, w2, b2, w3, b3 = self.weights_
-        standard = (x - torch.from_numpy(self.centre_).to(x.device)) / self.spread_
+        standard = (x - torch.from_numpy(self.centre_).to(x.device)) / float(self.spread_)
         hidden = F.relu(F.linear(F.relu(F.linear(standard, w1, b1)), w2, b2))
-        nonlinear = self.target_spread_ * F.linear(hidden, w3, b3)
+        nonlinear: torch.Tensor = float(self.target_spread_) * F.linear(hidden, w3, b3)
         if self.start == "none":
             return nonlinear
-        return x @ torch.from_numpy(self.matrix_).to(x.device) + torch.from_numpy(self.offset_).to(x.device) + nonlinear
+        linear: torch.Tensor = x @ torch.from_numpy(self.matrix_).to(x.device) + torch.from_numpy(self.offset_).to(x.device)
+        return linear + nonlinear
 
     def _similarity_loss(self, carried: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         from torch.nn import functional as F
@@ -172,7 +175,7 @@ class MLPAdapter:
         """Carry features [m, d], a chunk at a time."""
         import torch
 
-        stored = np.asarray(features, dtype=np.float32)
+        stored = check_features(features, len(self.offset_))
         carried = np.empty_like(stored)
         with torch.inference_mode():
             for start in range(0, len(stored), CHUNK):

@@ -6,7 +6,7 @@ from typing import Self
 
 import numpy as np
 
-from carryover.adapters import Head
+from carryover.adapters import Head, check_features, check_pairs
 
 __all__ = ["NoAdapter"]
 
@@ -15,12 +15,13 @@ class NoAdapter:
     """The identity."""
 
     def fit(self, previous: np.ndarray, current: np.ndarray, labels: np.ndarray | None = None, head: Head | None = None) -> Self:
-        """Learn nothing."""
+        """Learn nothing of the pairs [n, d]."""
+        check_pairs(previous, current)
         return self
 
     def transform(self, features: np.ndarray) -> np.ndarray:
         """Return the features [m, d] unchanged, as float32."""
-        return np.asarray(features, dtype=np.float32)
+        return check_features(features)
 
     def state(self) -> dict[str, np.ndarray]:
         """Return no arrays."""

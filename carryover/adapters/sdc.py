@@ -12,7 +12,7 @@ from typing import Annotated, Self
 import numpy as np
 from pydantic import Field
 
-from carryover.adapters import Head, check_pairs
+from carryover.adapters import Head, check_features, check_pairs
 
 __all__ = ["SDCAdapter"]
 
@@ -46,7 +46,7 @@ class SDCAdapter:
         Weights are relative to the nearest pair's, so that a vector far from all pairs takes the nearest one's drift
         where the plain formula would be 0 / 0.
         """
-        stored = np.asarray(features, dtype=np.float32)
+        stored = check_features(features, self.previous_.shape[1])
         moved = np.empty_like(stored)
         norms = (self.previous_**2).sum(axis=1)
         for start in range(0, len(stored), CHUNK):
