@@ -97,7 +97,7 @@ def write(path: str | os.PathLike[str], kind: str, tensors: Mapping[str, np.ndar
     Raises:
         ArtefactError: if a floating-point tensor holds a number that is not finite, or the disk refuses.
     """
-    arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    arrays = {name: np.asarray(array, order="C") for name, array in tensors.items()}
     for name, array in arrays.items():
         _check_finite(path, name, array)
     try:

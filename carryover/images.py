@@ -290,11 +290,11 @@ def read_images(path: str | os.PathLike[str], kind: str, **expected: Any) -> tup
     fields = artefacts.read_header(path, kind, **expected)["fields"]
     try:
         if fields["encoding"] == PACKED:
-            artefact = artefacts.read(path, kind)
-            images: ImageSet = PackedImages(artefact["images"], artefact["labels"])
+            tensors = artefacts.read(path, kind).tensors
+            images: ImageSet = PackedImages(tensors["images"], tensors["labels"])
         elif fields["encoding"] == ENCODED:
-            artefact = artefacts.read_mapped(path, kind)
-            images = EncodedImages(artefact["data"], artefact["offsets"], artefact["labels"], fields["shape"])
+            tensors = artefacts.read_mapped(path, kind).tensors
+            images = EncodedImages(tensors["data"], tensors["offsets"], tensors["labels"], fields["shape"])
         else:
             raise ArtefactError(f"{path} has the image encoding {fields['encoding']!r}; accepted are {PACKED!r} and {ENCODED!r}.")
         if list(images.shape) != fields["shape"]:

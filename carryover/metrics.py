@@ -17,7 +17,8 @@ def class_accuracies(predicted: np.ndarray, labels: np.ndarray, classes: int) ->
     """Return each class's share of correct predictions, float [classes]; NaN for a class without images."""
     totals = np.bincount(labels, minlength=classes).astype(float)
     correct = np.bincount(labels[predicted == labels], minlength=classes)
-    return np.divide(correct, totals, out=np.full(classes, math.nan), where=totals > 0)
+    accuracies: np.ndarray = np.divide(correct, totals, out=np.full(classes, math.nan), where=totals > 0)
+    return accuracies
 
 
 def accuracy_row(per_class: np.ndarray, sizes: Sequence[int]) -> tuple[list[float], float]:
@@ -35,29 +36,29 @@ def _mean(values: np.ndarray) -> float:
 
 
 def average_incremental(accuracies: Sequence[float]) -> float:
-    """Return the mean of A_0..A_T, the first task included."""
-    return float(np.mean(accuracies))
+    """Return the mean of A_0..A_T, the first task included; NaN, before any class with images, does not count."""
+    return _mean(np.asarray(accuracies, dtype=float))
 
 
 def forgetting(matrix: Sequence[Sequence[float]]) -> float:
     """Return the mean over tasks j < T of max_{l<T} R[l, j] - R[T, j]; 0 for a single task.
 
     Chaudhry et al., "Riemannian walk for incremental learning", ECCV 2018, equation 3. `matrix` is R as its rows
-    R[i, 0..i]; before task j arrives R[l, j] does not exist.
+    R[i, 0..i]; before task j arrives R[l, j] does not exist. A task without images (NaN) does not count.
     """
     last = len(matrix) - 1
     drops = [max(matrix[i][j] for i in range(j, last)) - matrix[last][j] for j in range(last)]
-    return float(np.mean(drops)) if drops else 0.0
+    return _mean(np.array(drops)) if drops else 0.0
 
 
 def backward_transfer(matrix: Sequence[Sequence[float]]) -> float:
-    """Return the mean over tasks j < T of R[T, j] - R[j, j]; 0 for a single task.
+    """Return the mean over tasks j < T of R[T, j] - R[j, j]; 0 for a single task. A task without images (NaN) does not count.
 
     Lopez-Paz and Ranzato, "Gradient episodic memory", NeurIPS 2017, equation 3.
     """
     last = len(matrix) - 1
     changes = [matrix[last][j] - matrix[j][j] for j in range(last)]
-    return float(np.mean(changes)) if changes else 0.0
+    return _mean(np.array(changes)) if changes else 0.0
 
 
 def gap_closed(method: float, none: float, oracle: float) -> float | None:

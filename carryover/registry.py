@@ -64,7 +64,9 @@ def checked(factory: Any, values: Mapping[str, Any], where: str, skip: set[str] 
     for name in values:
         if name not in fields:
             raise ConfigurationError(unknown(f"parameter {where}", name, fields))
-    model = create_model(getattr(factory, "__name__", "parameters"), __config__=ConfigDict(strict=True, arbitrary_types_allowed=True), **fields)
+    model = create_model(
+        getattr(factory, "__name__", "parameters"), __config__=ConfigDict(strict=True, arbitrary_types_allowed=True, allow_inf_nan=False), **fields
+    )
     try:
         return dict(model(**values))
     except ValidationError as error:

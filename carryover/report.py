@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -42,10 +43,15 @@ def records(cells: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
                 "adapter_parameters": 0 if head else cell.get("adapter_parameters", 0),
             }
             for part in ("validation", "test"):
-                row[f"{part}_accuracy"] = record[part]["accuracy"]
-                row[f"{part}_tasks"] = record[part]["tasks"]
+                row[f"{part}_accuracy"] = _number(record[part]["accuracy"])
+                row[f"{part}_tasks"] = [_number(value) for value in record[part]["tasks"]]
             rows.append(row)
     return pd.DataFrame(rows).drop_duplicates([*KEYS, "task"]).reset_index(drop=True)
+
+
+def _number(value: float | None) -> float:
+    """Return an accuracy of JSON as a number: what was measured on no image is null there and NaN here."""
+    return math.nan if value is None else value
 
 
 def results(table: pd.DataFrame) -> pd.DataFrame:
@@ -56,17 +62,18 @@ def results(table: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for key, group in table.groupby(KEYS, sort=False):
         ordered = group.sort_values("task")
-        matrix = ordered["test_tasks"].tolist()
+        matrix: Sequence[Sequence[float]] = ordered["test_tasks"].tolist()
+        test, validation = ordered["test_accuracy"].tolist(), ordered["validation_accuracy"].tolist()
         rows.append(
             dict(zip(KEYS, key, strict=True))
             | {
-                "average": 100 * metrics.average_incremental(ordered["test_accuracy"]),
-                "last": 100 * ordered["test_accuracy"].iloc[-1],
+                "average": 100 * metrics.average_incremental(test),
+                "last": 100 * test[-1],
                 "forgetting": 100 * metrics.forgetting(matrix),
                 "backward_transfer": 100 * metrics.backward_transfer(matrix),
                 "bytes": int(ordered["bytes"].iloc[-1]),
                 "adapter_parameters": int(ordered["adapter_parameters"].iloc[-1]),
-                "validation_average": 100 * metrics.average_incremental(ordered["validation_accuracy"].astype(float)),
+                "validation_average": 100 * metrics.average_incremental(validation),
             }
         )
     frame = pd.DataFrame(rows)
@@ -79,11 +86,13 @@ def results(table: pd.DataFrame) -> pd.DataFrame:
 def _gaps(frame: pd.DataFrame, metric: str) -> list[float | None]:
     lookup = frame.set_index(KEYS)[metric].to_dict()
     gaps: list[float | None] = []
-    for row in frame.itertuples():
-        none = lookup.get((row.regime, "none", row.classifier, row.budget))
-        oracle = lookup.get((row.regime, "oracle", row.classifier, row.budget))
-        known = none is not None and oracle is not None and row.adapter not in ("-", "none", "oracle")
-        gaps.append(metrics.gap_closed(getattr(row, metric), none, oracle) if known else None)
+    for row in frame.to_dict("records"):
+        none = lookup.get((row["regime"], "none", row["classifier"], row["budget"]))
+        oracle = lookup.get((row["regime"], "oracle", row["classifier"], row["budget"]))
+        if none is None or oracle is None or row["adapter"] in ("-", "none", "oracle"):
+            gaps.append(None)
+        else:
+            gaps.append(metrics.gap_closed(row[metric], none, oracle))
     return gaps
 
 
@@ -96,19 +105,18 @@ def method_name(regime: str, adapter: str, classifier: str) -> str:
 
 def shown(frame: pd.DataFrame, primary: str) -> pd.DataFrame:
     """Return the rows of the summary and the table: the whole memory under the `primary` classifier, and the heads."""
-    whole = frame[frame["budget"] == 0]
-    return whole[(whole["classifier"] == primary) | (whole["adapter"] == "-")].reset_index(drop=True)
+    rows: pd.DataFrame = frame[(frame["budget"] == 0) & ((frame["classifier"] == primary) | (frame["adapter"] == "-"))]
+    return rows.reset_index(drop=True)
 
 
 def summary(frame: pd.DataFrame, primary: str) -> dict[str, Any]:
     """Return the shown rows as nested mappings regime -> adapter (or "head") -> metric, for `dvc metrics`."""
     nested: dict[str, Any] = {}
-    for row in shown(frame, primary).itertuples():
-        values = {"average": row.average, "last": row.last, "forgetting": row.forgetting, "bytes": row.bytes}
-        if row.gap_closed_average == row.gap_closed_average and row.gap_closed_average is not None:
-            values["gap_closed"] = row.gap_closed_average
-        cell = {name: round(value, 4) for name, value in values.items()}
-        nested.setdefault(row.regime, {})["head" if row.adapter == "-" else row.adapter] = cell
+    for row in shown(frame, primary).to_dict("records"):
+        cell = {name: round(row[name], 4) for name in ("average", "last", "forgetting", "bytes")}
+        if not pd.isna(row["gap_closed_average"]):
+            cell["gap_closed"] = round(row["gap_closed_average"], 4)
+        nested.setdefault(row["regime"], {})["head" if row["adapter"] == "-" else row["adapter"]] = cell
     return nested
 
 
@@ -126,7 +134,8 @@ def curves(table: pd.DataFrame, primary: str) -> pd.DataFrame:
     for regime in rows["regime"].unique():
         if regime != "joint":
             panels += [rows[rows["regime"] == regime], joint.assign(regime=regime, adapter="joint")]
-    return pd.concat(panels)[["method", "regime", "adapter", "classifier", "task", "classes", "accuracy"]]
+    together: pd.DataFrame = pd.concat(panels)[["method", "regime", "adapter", "classifier", "task", "classes", "accuracy"]]
+    return together
 
 
 def markdown(frame: pd.DataFrame, primary: str, seconds: Mapping[tuple[str, str], float]) -> str:
@@ -135,10 +144,9 @@ def markdown(frame: pd.DataFrame, primary: str, seconds: Mapping[tuple[str, str]
         "| method | average incremental % | last % | forgetting % | gap closed % | memory bytes | adapter s |",
         "|:--|--:|--:|--:|--:|--:|--:|",
     ]
-    for row in shown(frame, primary).itertuples():
-        gap = "" if row.gap_closed_average is None or row.gap_closed_average != row.gap_closed_average else f"{100 * row.gap_closed_average:.0f}"
-        time = seconds.get((row.regime, row.adapter))
-        lines.append(
-            f"| {row.method} | {row.average:.1f} | {row.last:.1f} | {row.forgetting:.1f} | {gap} | {row.bytes:,} | {'' if time is None else f'{time:.2f}'} |"
-        )
+    for row in shown(frame, primary).to_dict("records"):
+        gap = "" if pd.isna(row["gap_closed_average"]) else f"{100 * row['gap_closed_average']:.0f}"
+        time = seconds.get((row["regime"], row["adapter"]))
+        numbers = " | ".join(f"{row[name]:.1f}" for name in ("average", "last", "forgetting"))
+        lines.append(f"| {row['method']} | {numbers} | {gap} | {row['bytes']:,} | {'' if time is None else f'{time:.2f}'} |")
     return "\n".join(lines) + "\n"

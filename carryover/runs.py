@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
@@ -34,6 +35,12 @@ def aggregate(runs: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index()
 
 
+def mean_curves(curves: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean over runs of the rows of their curves.csv, in the same columns."""
+    keys = [column for column in curves.columns if column != "accuracy"]
+    return curves.groupby(keys, sort=False)["accuracy"].mean().round(4).reset_index()
+
+
 def markdown(table: pd.DataFrame, classifiers: Sequence[str]) -> str:
     """Return the rows of the whole memory under `classifiers`, and the heads, as a table of mean ± standard deviation."""
     lines = [
@@ -51,7 +58,7 @@ def markdown(table: pd.DataFrame, classifiers: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _spread(row: dict[str, float], metric: str, scale: float = 1, digits: int = 1) -> str:
+def _spread(row: Mapping[Any, Any], metric: str, scale: float = 1, digits: int = 1) -> str:
     mean, deviation = row[f"{metric}_mean"] * scale, row[f"{metric}_sd"] * scale
     if pd.isna(mean):
         return ""

@@ -12,7 +12,7 @@ from stages.command import Stopwatch, parameters, run
 def main(regime: str, adapter: str, task: str) -> None:
     """Write the adapter of a task; after the first task there is nothing to carry, and an unfitted one is written."""
     clock = Stopwatch()
-    method = registry.build("adapters", adapter, parameters("adapters")[adapter])
+    method = registry.build("adapters", adapter, parameters("adapters", adapter))
     pairs = artefacts.read(layout.features(regime, task), "features", regime=regime, task=task)
     fitted = pairs.fields["paired"]
     if fitted:

@@ -6,14 +6,16 @@ import argparse
 import contextlib
 import fcntl
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 
+from carryover.artefacts import replacing
 from carryover.errors import CarryoverError, ConfigurationError, unknown
 
 PARAMETERS = Path("params.yaml")
@@ -36,13 +38,13 @@ SECTIONS = (
 )
 
 
-def parameters(section: str) -> Any:
-    """Return a `section` of params.yaml.
+def parameters(section: str, name: str | None = None) -> Any:
+    """Return a `section` of params.yaml, or what it has under `name`.
 
     A stage names each section it reads in its own file, as a literal: a test compares these with dvc.yaml.
 
     Raises:
-        ConfigurationError: if the file is no YAML mapping, has an unknown section or lacks this one.
+        ConfigurationError: if the file is no YAML mapping, has an unknown section, or lacks this one or the name in it.
     """
     try:
         content = yaml.load(PARAMETERS.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
@@ -50,12 +52,43 @@ def parameters(section: str) -> Any:
         raise ConfigurationError(f"Cannot read {PARAMETERS}: {' '.join(str(error).split())}.") from error
     if not isinstance(content, dict):
         raise ConfigurationError(f"{PARAMETERS} is no mapping of sections.")
-    for name in content:
-        if name not in SECTIONS:
-            raise ConfigurationError(unknown(f"section in {PARAMETERS}", str(name), SECTIONS))
+    for found in content:
+        if found not in SECTIONS:
+            raise ConfigurationError(unknown(f"section in {PARAMETERS}", str(found), SECTIONS))
     if section not in content:
         raise ConfigurationError(f"{PARAMETERS} has no section {section!r}.")
-    return content[section]
+    return content[section] if name is None else _member(content[section], section, name)
+
+
+def _member(content: Any, section: str, name: str) -> Any:
+    if not isinstance(content, dict):
+        raise ConfigurationError(f"Section {section!r} of {PARAMETERS} is {content!r}: a mapping is needed.")
+    if name not in content:
+        raise ConfigurationError(unknown(f"name in section {section!r} of {PARAMETERS}", name, map(str, content)))
+    return content[name]
+
+
+def natural(value: Any, where: str) -> int:
+    """Return a parameter's `value` if it is a whole number from 0.
+
+    Raises:
+        ConfigurationError: if it is not; `where` names the parameter.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ConfigurationError(f"Parameter {where} is {value!r}: a whole number from 0 is needed.")
+    return value
+
+
+def ids(tasks: Any, where: str) -> list[str]:
+    """Return the ids in a list of tasks.
+
+    Raises:
+        ConfigurationError: if it is no such list; `where` names the parameter.
+    """
+    try:
+        return [str(task["id"]) for task in tasks]
+    except (TypeError, KeyError) as error:
+        raise ConfigurationError(f"Section {where!r} of {PARAMETERS} is no list of tasks: compose the file again from conf/.") from error
 
 
 def run(main: Callable[..., None], *arguments: str) -> None:
@@ -68,12 +101,24 @@ def run(main: Callable[..., None], *arguments: str) -> None:
     try:
         with _lock("-".join([name, *options.values()])):
             main(**options)
+            sys.stdout.flush()
     except CarryoverError as error:
-        sys.exit(f"Error: {error}")
+        _fail(str(error))
     except MemoryError:
-        sys.exit(f"Error: {name} ran out of memory; earlier artefacts are as they were. Use a smaller training.batch_size or data set.")
+        _fail(f"{name} ran out of memory; earlier artefacts are as they were. Use a smaller training.batch_size or data set.")
+    except BrokenPipeError:
+        # Whoever read the output has gone: leave quietly, and keep the interpreter from writing to it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except OSError as error:
-        sys.exit(f"Error: {name} could not use {error.filename or 'a file'}: {error.strerror or error}; earlier artefacts are as they were.")
+        _fail(f"{name} could not use {error.filename or 'a file'}: {error.strerror or error}; earlier artefacts are as they were.")
+    except KeyboardInterrupt:
+        print(f"{name} was interrupted; earlier artefacts are as they were.", file=sys.stderr)
+        sys.exit(130)
+
+
+def _fail(message: str) -> NoReturn:
+    sys.exit(f"Error: {' '.join(message.splitlines())}")
 
 
 @contextlib.contextmanager
@@ -98,5 +143,5 @@ class Stopwatch:
 
     def note(self, path: Path) -> None:
         """Write the seconds so far to `path`, for the report."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"seconds": round(time.perf_counter() - self._start, 3)}), encoding="utf-8")
+        with replacing(path) as temporary:
+            temporary.write_text(json.dumps({"seconds": round(time.perf_counter() - self._start, 3)}), encoding="utf-8")

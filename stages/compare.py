@@ -1,30 +1,26 @@
-"""compare: the same experiment over several class orders and initialisations, put together as one table in docs/results/.
-
-Each run is a clone of the committed project beside a shared cache, so what two runs have in common is computed once, an
-interrupted comparison goes on where it stopped, and the workspace stays as it is.
-"""
+"""compare: the same experiment over several class orders and initialisations, put together as one table in docs/results/."""
 
 from __future__ import annotations
 
 import argparse
 import itertools
-import os
 import shlex
-import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pandas as pd
 
 from carryover import runs
 from carryover.artefacts import replacing
+from carryover.errors import CarryoverError
+from stages import clones
+from stages.picture import draw
 
 RESULTS = Path("docs/results")
 
 
-def main() -> int:
-    """Run every combination of class-order and initialisation seeds; return an exit code."""
+def main() -> None:
+    """Run every combination of class-order and initialisation seeds, and write their table and their mean curves."""
     parser = argparse.ArgumentParser(prog="python -m stages.compare", description=__doc__)
     parser.add_argument("name", help="the folder below docs/results/ that the table goes to")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides, as after `dvc exp run -S`")
@@ -32,51 +28,31 @@ def main() -> int:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="initialisation seeds (default: 0)")
     parser.add_argument("--classifiers", nargs="+", default=["softmax", "nme"], help="shown in the table (default: softmax nme)")
     options = parser.parse_args()
-    tables = []
+    tables, curves = [], []
     for order, seed in itertools.product(options.orders, options.seeds):
-        table = _run([*options.overrides, f"protocol.seed={order}", f"seed={seed}"])
-        if table is None:
-            return 1
+        table, curve = clones.run([*options.overrides, f"protocol.seed={order}", f"seed={seed}"])
         tables.append(table.assign(order=order, seed=seed))
-    folder = RESULTS / options.name
+        curves.append(curve)
     everything = pd.concat(tables)
     table = runs.aggregate(everything)
-    command = f"python -m stages.compare {shlex.join(sys.argv[1:])}"
-    heading = f"Made by `{command}` at commit {_git('rev-parse', '--short', 'HEAD')}: {len(tables)} runs, mean ± standard deviation."
-    texts = {
-        "runs.csv": everything.round(4).to_csv(index=False),
-        "table.csv": table.round(4).to_csv(index=False),
-        "table.md": heading + "\n\n" + runs.markdown(table, options.classifiers),
-    }
-    for name, text in texts.items():
-        with replacing(folder / name) as path:
-            path.write_text(text, encoding="utf-8")
-    print(texts["table.md"])
-    return 0
+    mean = runs.mean_curves(pd.concat(curves))
+    count = f"{len(tables)} {'run' if len(tables) == 1 else 'runs'}"
+    heading = f"Made by `python -m stages.compare {shlex.join(sys.argv[1:])}` at commit {clones.commit()}: {count}, mean ± standard deviation."
+    _write(options.name, "runs.csv", everything.round(4).to_csv(index=False))
+    _write(options.name, "table.csv", table.round(4).to_csv(index=False))
+    _write(options.name, "curves.csv", mean.to_csv(index=False))
+    _write(options.name, "table.md", f"{heading}\n\n{runs.markdown(table, options.classifiers)}\n![Accuracy over all classes seen](curves.png)\n")
+    draw(mean.to_dict("records"), RESULTS / options.name / "curves.png", f"Accuracy over all classes seen, mean of {count}")
+    print(runs.markdown(table, options.classifiers))
 
 
-def _run(overrides: list[str]) -> pd.DataFrame | None:
-    """Return the results of one run, or None if it failed."""
-    print(f"Running {shlex.join(overrides)}", file=sys.stderr, flush=True)
-    cache = Path(".dvc/cache").resolve()
-    with tempfile.TemporaryDirectory(prefix="carryover-") as folder:
-        subprocess.run(["git", "clone", "--quiet", ".", folder], check=True)
-        raw = Path("data/raw")
-        if raw.exists():
-            (Path(folder) / "data").mkdir(exist_ok=True)
-            (Path(folder) / "data/raw").symlink_to(raw.resolve())
-        subprocess.run(["dvc", "cache", "dir", "--local", str(cache)], cwd=folder, check=True, stdout=subprocess.DEVNULL)
-        compose = "import os, sys; from dvc.utils.hydra import compose_and_dump as c; c('params.yaml', os.path.abspath('conf'), None, 'config', os.path.abspath('conf'), sys.argv[1:])"
-        for command in ([sys.executable, "-c", compose, *overrides], [sys.executable, "-m", "stages.repro"]):
-            if subprocess.run(command, cwd=folder, check=False, env={**os.environ, "PYTHONPATH": folder}).returncode:
-                return None
-        results = pd.read_csv(Path(folder) / "metrics/results.csv")
-        return results.merge(pd.read_csv(Path(folder) / "metrics/seconds.csv"), how="left", on=["regime", "adapter"])
-
-
-def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], check=True, capture_output=True, text=True).stdout.strip()
+def _write(folder: str, name: str, text: str) -> None:
+    with replacing(RESULTS / folder / name) as path:
+        path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        main()
+    except CarryoverError as error:
+        sys.exit(f"Error: {error}")

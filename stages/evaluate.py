@@ -25,7 +25,10 @@ def main(regime: str, adapter: str, task: str) -> None:
     sizes = seen.fields["sizes"]
     records = evaluate(memory, head_of(seen.tensors), observed, sizes, settings, **header)
     with replacing(layout.evaluation(regime, adapter, task)) as path:
-        path.write_text(json.dumps(fields | {"sizes": sizes, "adapter_parameters": header.get("adapter_parameters", 0), "records": records}, indent=1), encoding="utf-8")
+        path.write_text(
+            json.dumps(fields | {"sizes": sizes, "adapter_parameters": header.get("adapter_parameters", 0), "records": records}, indent=1),
+            encoding="utf-8",
+        )
 
 
 if __name__ == "__main__":

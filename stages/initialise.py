@@ -1,33 +1,45 @@
-"""initialise: the empty state before the first task: a seeded network without classes, no exemplars, empty memories."""
+"""initialise: the state before the first task: a seeded network without classes, no exemplars, empty memories."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from carryover import backbones
+from carryover import backbones, registry
+from carryover.errors import ConfigurationError, unknown
 from carryover.images import PackedImages, read_images, write_images
-from carryover.memory import Memory
+from carryover.memory import Budget, Memory
 from carryover.seeds import derive
 from stages import layout, networks
-from stages.command import parameters, run
-
-EMPTY = "empty"
+from stages.command import natural, parameters, run
 
 
-def main(regime: str, first: str) -> None:
-    """Write the state `empty` of a regime; `first` names the first task, whose images say how many channels there are."""
-    images, _ = read_images(layout.images(first, "train"), "task-images", task=first)
+def main(regime: str, first: str, state: str) -> None:
+    """Write the empty state of a regime under the name `state`; `first` is the first task, whose images say how many channels there are."""
+    columns = parameters("columns")
+    _check_names("regimes", [regime], [])
+    _check_names("adapters", columns, ["oracle"])
+    section = registry.checked(backbones.initialise, parameters("backbone"), "backbone", skip={"channels", "seed"})
+    storage = Budget(**registry.checked(Budget, parameters("memory"), "memory")).storage
+    seed = derive(natural(parameters("seed"), "seed"), "initialise")
+    images, _ = read_images(layout.images(first, "train"), "task-images", task=first, part="train")
     height, width, channels = images.shape
-    section = parameters("backbone")
-    network = backbones.initialise(section["architecture"], section["head"], channels, derive(parameters("seed"), "initialise"))
-    networks.write(layout.backbone(regime, EMPTY), network, regime=regime, task=EMPTY)
+
+    network = backbones.initialise(**section, channels=channels, seed=seed)
+    networks.write(layout.backbone(regime, state), network, regime=regime, task=state)
     none = PackedImages(np.empty((0, height, width, channels), dtype=np.uint8), np.empty(0, dtype=np.int64))
-    write_images(layout.exemplars(regime, EMPTY), none, "exemplars", regime=regime, task=EMPTY)
-    storage = parameters("memory")["storage"]
-    for adapter in parameters("columns"):
+    write_images(layout.exemplars(regime, state), none, "exemplars", regime=regime, task=state)
+    for adapter in columns:
         memory = Memory.empty(network.backbone.features, storage)
-        memory.write(layout.memory(regime, adapter, EMPTY), regime=regime, adapter=adapter, task=EMPTY)
+        memory.write(layout.memory(regime, adapter, state), regime=regime, adapter=adapter, task=state)
+
+
+def _check_names(group: str, names: list[str], besides: list[str]) -> None:
+    """Refuse names without a file in `carryover/<group>/` here, before anything has been trained."""
+    accepted = [*registry.names(group), *besides]
+    for name in names:
+        if name not in accepted:
+            raise ConfigurationError(unknown(group.removesuffix("s"), name, accepted))
 
 
 if __name__ == "__main__":
-    run(main, "regime", "first")
+    run(main, "regime", "first", "state")

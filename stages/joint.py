@@ -10,7 +10,7 @@ from carryover.memory import Budget
 from carryover.regimes.finetune import Finetune
 from carryover.seeds import derive
 from stages import layout, manifest, networks
-from stages.command import parameters, run
+from stages.command import natural, parameters, run
 from stages.measure import observe
 
 
@@ -19,10 +19,10 @@ def main(task: str) -> None:
     settings = training.Training(**registry.checked(training.Training, parameters("training"), "training"))
     where = Machine(**registry.checked(Machine, parameters("machine"), "machine"))
     budget = Budget(**registry.checked(Budget, parameters("memory"), "memory"))
-    section = parameters("backbone")
-    seed = parameters("seed")
+    section = registry.checked(backbones.initialise, parameters("backbone"), "backbone", skip={"channels", "seed"})
+    seed = natural(parameters("seed"), "seed")
     images = manifest.images(task, "train")
-    network = backbones.initialise(section["architecture"], section["head"], images.shape[2], derive(seed, "initialise"))
+    network = backbones.initialise(**section, channels=images.shape[2], seed=derive(seed, "initialise"))
     network.head.grow(sum(manifest.sizes(task)), torch.Generator().manual_seed(derive(seed, "joint", task, "head")))
     training.train(network, None, images, Finetune(), settings, where, derive(seed, "joint", task), title=f"joint {task}")
     networks.write(layout.backbone("joint", task), network, regime="joint", task=task)

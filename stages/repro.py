@@ -1,60 +1,111 @@
-"""repro: `dvc repro` with independent lanes side by side: each regime, and the joint bound, is a lane of its own.
+"""repro: `dvc repro` with independent lanes side by side: each regime, and the joint bound after each task, is a lane of its own.
 
 DVC runs one stage at a time. Its lock is free while a stage's command runs, so several `dvc repro --single-item` of
 stages that do not depend on each other's lane can share the machine. The last step is a plain `dvc repro`: whatever
 the lanes did or left undone, the result is DVC's own. Stages use a fixed number of threads each, so the bytes are the
 same as in one lane.
+
+A lane that fails ends the others, as it would end a plain `dvc repro`; so does Ctrl-C. Unfinished training goes on from
+its checkpoint the next time.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
-from stages.command import parameters
+from carryover.errors import CarryoverError
+from carryover.images import processors
+from stages.command import natural, parameters
+
+DVC = [sys.executable, "-m", "dvc"]
+GRACE_SECONDS = 10.0
 
 
 def main() -> int:
-    """Run what is out of date; return DVC's exit code."""
-    if not _anything_to_do():
-        return 0
-    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    lanes = [lane for lane in _lanes() if lane]
-    print(f"{sum(map(len, lanes)) + 3} stages to look at, in {len(lanes)} lanes.", file=sys.stderr, flush=True)
-    if processors > 1 and len(lanes) > 1:
-        if _dvc("repro", "--quiet", "split").wait():
-            return 1
-        running = [_dvc("--wait-for-lock", "repro", "--quiet", "--single-item", *lane) for lane in lanes]
-        if any([process.wait() for process in running]):
-            return 1
-    return _dvc("repro", "--quiet").wait()
+    """Run what is out of date; return an exit code."""
+    # Stages are started as `python`, which is to be this one, whether or not its environment is active.
+    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        if not _anything_to_do():
+            return 0
+        lanes = _lanes()
+        workers = processors() // max(natural(parameters("machine", "threads"), "machine.threads"), 1)
+        if min(workers, len(lanes)) > 1:
+            print(f"{sum(map(len, lanes))} stages to look at, in {len(lanes)} lanes, {workers} at a time.", file=sys.stderr, flush=True)
+            if _run([["repro", "--quiet", "split"]], 1) or _run(
+                [["--wait-for-lock", "repro", "--quiet", "--single-item", *lane] for lane in lanes], workers
+            ):
+                return 1
+        return _run([["repro", "--quiet"]], 1)
+    except CarryoverError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
 
 
 def _anything_to_do() -> bool:
     """Return whether any stage is out of date, as far as DVC can tell without running one."""
-    status = subprocess.run(["dvc", "repro", "--dry"], capture_output=True, text=True, check=False)
+    status = subprocess.run([*DVC, "repro", "--dry"], capture_output=True, text=True, check=False)
     # A dry run fails where the output of a stage that never ran is needed; a real fault is reported by the real run.
     return status.returncode != 0 or any(line.startswith("Running stage ") for line in status.stdout.splitlines())
 
 
 def _lanes() -> list[list[str]]:
-    """Return the stages of each regime, and those of the joint bound, in an order in which they can run."""
-    tasks = [task["id"] for task in parameters("tasks")]
-    lanes = []
-    for regime in parameters("regimes"):
-        lane = [f"initialise@{regime}"]
-        for task in tasks:
-            lane += [f"{verb}@{regime}-{task}" for verb in ("train", "extract", "select", "oracle")]
-            lane += [f"{verb}@{regime}-{adapter}-{task}" for adapter in parameters("adapters") for verb in ("adapt", "transform")]
-            lane += [f"evaluate@{regime}-{column}-{task}" for column in parameters("columns")]
-        lanes.append(lane)
-    lanes.append([f"{verb}@{task['id']}" for task in parameters("joint_tasks") for verb in ("joint", "evaluate_joint")])
-    return lanes
+    """Return the stages of each lane in an order in which they can run; no lanes if DVC cannot read its files.
+
+    What a matrix makes belongs to a lane; the other stages are common to all. Lanes are what then still hangs together.
+    """
+    import networkx
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo() as repo:
+            graph = repo.index.graph
+    except DvcException:
+        return []
+    own = graph.subgraph([stage for stage in graph if "@" in stage.addressing])
+    # An edge of DVC's graph leads from a stage to what it needs.
+    parts = [own.subgraph(part).reverse() for part in networkx.weakly_connected_components(own)]
+    return sorted(([stage.addressing for stage in networkx.topological_sort(part)] for part in parts), key=len, reverse=True)
 
 
-def _dvc(*arguments: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(["dvc", *arguments])
+def _run(commands: list[list[str]], workers: int) -> int:
+    """Run DVC commands, `workers` at a time; return 0, or 1 as soon as one fails, when the others have been ended."""
+    waiting = list(commands)
+    running: list[subprocess.Popen[bytes]] = []
+    try:
+        while waiting or running:
+            while waiting and len(running) < workers:
+                # A process group of its own, with which its stage can be ended.
+                running.append(subprocess.Popen([*DVC, *waiting.pop(0)], process_group=0))
+            time.sleep(0.05)
+            if any(process.poll() for process in running):
+                return 1
+            running = [process for process in running if process.returncode is None]
+        return 0
+    finally:
+        _end(running)
+
+
+def _end(running: list[subprocess.Popen[bytes]]) -> None:
+    """End processes and their groups: by an interrupt, which leaves DVC's files in order, and harder if that is not heard."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        for process in running:
+            if process.poll() is None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, number)
+        deadline = time.monotonic() + GRACE_SECONDS
+        while any(process.poll() is None for process in running) and time.monotonic() < deadline:
+            time.sleep(0.05)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def main(regime: str, task: str, previous: str) -> None:
 
 def _keep_images(regime: str, task: str, previous: str, features: np.ndarray, labels: np.ndarray) -> None:
     kept, _ = read_images(layout.exemplars(regime, previous), "exemplars", regime=regime, task=previous)
-    section = parameters("regimes")[regime].get("exemplars")
+    section = (parameters("regimes", regime) or {}).get("exemplars")
     if section:
         budget = ExemplarBudget(**registry.checked(ExemplarBudget, section, f"regimes.{regime}.exemplars"))
         images, _ = read_images(layout.images(task, "train"), "task-images", task=task, part="train")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-
+from carryover.errors import ArtefactError
 from stages import layout
+from stages.command import run
 
 
 def main() -> None:
     """Print `metrics/table.md` with its columns aligned."""
     path = layout.METRICS / "table.md"
     if not path.exists():
-        sys.exit(f"Error: there is no {path} yet: run `dvc repro` first.")
+        raise ArtefactError(f"There is no {path} yet: run `dvc repro` first.")
     rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in path.read_text(encoding="utf-8").splitlines()]
     header, body = rows[0], rows[2:]
     widths = [max(len(row[i]) for row in [header, *body]) for i in range(len(header))]
@@ -24,4 +24,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from carryover.artefacts import replacing
+from carryover.errors import ConfigurationError
 from stages import layout
 from stages.command import run
 
@@ -42,11 +43,18 @@ def closure(path: Path) -> set[Path]:
 
 
 def _imports(path: Path) -> Iterator[Path]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), filename=str(path))):
+    try:
+        tree = ast.parse(path.read_bytes(), filename=str(path))
+    except (SyntaxError, ValueError) as error:
+        raise ConfigurationError(f"{path} is no Python source: {error}.") from error
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.ImportFrom):
+            # A relative import starts from the folder of the file, or from one further up for each further dot.
+            above = path.parts[: len(path.parts) - node.level] if node.level else ()
+            module = ".".join([*above, *([node.module] if node.module else [])])
+            names = [module, *(f"{module}.{alias.name}" for alias in node.names)]
         else:
             continue
         for name in names:

@@ -16,7 +16,7 @@ from carryover.errors import ConfigurationError
 from carryover.images import ImageSet, concatenate, write_images
 from carryover.protocol import Protocol
 from stages import layout
-from stages.command import parameters, run
+from stages.command import ids, parameters, run
 
 PARTS = ("train", "validation", "test")
 
@@ -24,12 +24,12 @@ PARTS = ("train", "validation", "test")
 def main() -> None:
     """Write the images of every task, and for every task the manifest of all that has been seen."""
     protocol = Protocol(**registry.checked(Protocol, parameters("protocol"), "protocol"))
-    tasks = parameters("tasks")
+    tasks = ids(parameters("tasks"), "tasks")
     if len(tasks) != len(protocol.sizes):
         raise ConfigurationError(
             f"params.yaml lists {len(tasks)} tasks for {len(protocol.sizes)} protocol.sizes: compose it again with `dvc exp run -S protocol=...`."
         )
-    register = read_register(layout.register(parameters("dataset")["name"]))
+    register = read_register(layout.register(parameters("dataset", "name")))
     manifest = []
     label = 0
     for task, entries in zip(tasks, protocol.tasks(register), strict=True):
@@ -37,13 +37,13 @@ def main() -> None:
         label += len(entries)
         names = [entry.name for entry in entries]
         for part, images in parts.items():
-            write_images(layout.images(task["id"], part), images, "task-images", task=task["id"], part=part, classes=names)
-        digests = {part: _digest(layout.images(task["id"], part)) for part in PARTS}
-        manifest.append({"task": task["id"], "classes": names, "sha256": digests})
-        with replacing(layout.seen(task["id"])) as path:
+            write_images(layout.images(task, part), images, "task-images", task=task, part=part, classes=names)
+        digests = {part: _digest(layout.images(task, part)) for part in PARTS}
+        manifest.append({"task": task, "classes": names, "sha256": digests})
+        with replacing(layout.seen(task)) as path:
             path.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         counts = ", ".join(f"{len(images)} {part}" for part, images in parts.items())
-        print(f"{task['id']}: {len(names)} classes; {counts} images")
+        print(f"{task}: {len(names)} classes; {counts} images")
 
 
 def _task(entries: list[Entry], first_label: int, protocol: Protocol) -> dict[str, ImageSet]:

@@ -11,7 +11,7 @@ from carryover.images import concatenate, read_images
 from carryover.machine import Machine
 from carryover.seeds import derive
 from stages import layout, networks
-from stages.command import Stopwatch, parameters, run
+from stages.command import Stopwatch, natural, parameters, run
 
 
 def main(regime: str, task: str, previous: str) -> None:
@@ -19,8 +19,8 @@ def main(regime: str, task: str, previous: str) -> None:
     clock = Stopwatch()
     settings = training.Training(**registry.checked(training.Training, parameters("training"), "training"))
     where = Machine(**registry.checked(Machine, parameters("machine"), "machine"))
-    method = registry.build("regimes", regime, parameters("regimes")[regime])
-    seed = derive(parameters("seed"), "train", task)
+    method = registry.build("regimes", regime, parameters("regimes", regime))
+    seed = derive(natural(parameters("seed"), "seed"), "train", task)
     before = networks.read(layout.backbone(regime, previous), regime=regime, task=previous)
     images, fields = read_images(layout.images(task, "train"), "task-images", task=task, part="train")
     exemplars, _ = read_images(layout.exemplars(regime, previous), "exemplars", regime=regime, task=previous)
@@ -28,9 +28,10 @@ def main(regime: str, task: str, previous: str) -> None:
     network = copy.deepcopy(before)
     network.head.grow(before.classes + len(fields["classes"]), torch.Generator().manual_seed(derive(seed, "head")))
     inputs = [layout.backbone(regime, previous), layout.images(task, "train"), layout.exemplars(regime, previous)]
+    inputs += [layout.sources("stages", "train"), layout.sources("regimes", regime)]
     checkpoint = training.Checkpoint(
         layout.SCRATCH / f"train-{regime}-{task}.safetensors",
-        training.fingerprint(inputs, parameters("training"), parameters("machine"), parameters("regimes")[regime], seed),
+        training.fingerprint(inputs, parameters("training"), parameters("machine"), parameters("regimes", regime), seed),
     )
     losses = training.train(
         network,

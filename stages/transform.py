@@ -20,7 +20,7 @@ def main(regime: str, adapter: str, task: str, previous: str) -> None:
     if len(memory.counts):
         if not fitted.fields["fitted"]:
             raise ArtefactError(f"{layout.adapter(regime, adapter, task)} is not fitted, but there is a memory to carry.")
-        method = registry.build("adapters", adapter, parameters("adapters")[adapter]).restore(fitted.tensors)
+        method = registry.build("adapters", adapter, parameters("adapters", adapter)).restore(fitted.tensors)
         memory = memory.carried(method.transform(memory.values()))
     fields = {"regime": regime, "adapter": adapter, "task": task, "adapter_parameters": fitted.fields["parameters"]}
     grown = memory.extended(selected["features"], selected["counts"])

@@ -18,7 +18,7 @@ def joint(when: str, protocol: DictConfig) -> ListConfig:
     chosen = {"every": tasks(protocol), "last": tasks(protocol)[-1:], "never": []}
     if when not in chosen:
         raise ValueError(f"joint.when is {when!r}; accepted: every, last, never.")
-    return OmegaConf.create([{"id": task["id"]} for task in chosen[when]])
+    return OmegaConf.create([task["id"] for task in chosen[when]])
 
 
 def columns(adapters: DictConfig) -> ListConfig:

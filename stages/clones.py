@@ -1,0 +1,58 @@
+"""Runs in clones: the committed project with other parameters, beside a shared cache, the workspace untouched."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pandas as pd
+
+from carryover.errors import CarryoverError
+
+# As `dvc exp run -S` composes it, from the same settings.
+_COMPOSE = """
+import os, sys
+from dvc.repo import Repo
+from dvc.utils.hydra import compose_and_dump
+settings = Repo().config["hydra"]
+folder, plugins = os.path.abspath(settings.get("config_dir", "conf")), os.path.abspath(settings["plugins_path"])
+compose_and_dump("params.yaml", folder, None, settings.get("config_name", "config"), plugins, sys.argv[1:])
+"""
+
+
+class RunError(CarryoverError):
+    """A run in a clone failed; its own message stands above."""
+
+
+def run(overrides: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Run the committed project with Hydra `overrides`; return its results.csv (with the adapters' seconds) and curves.csv.
+
+    What several runs have in common is computed once, for they share this project's cache, and an interrupted series of
+    runs goes on where it stopped.
+
+    Raises:
+        RunError: if the parameters do not compose or a stage fails.
+    """
+    print(f"Running {shlex.join(overrides)}", file=sys.stderr, flush=True)
+    with tempfile.TemporaryDirectory(prefix="carryover-") as name:
+        folder = Path(name)
+        subprocess.run(["git", "clone", "--quiet", ".", folder], check=True)
+        if Path("data/raw").exists():
+            (folder / "data/raw").symlink_to(Path("data/raw").resolve())
+        subprocess.run(["dvc", "cache", "dir", "--local", Path(".dvc/cache").resolve()], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        environment = {**os.environ, "PYTHONPATH": name}
+        for command in ([sys.executable, "-c", _COMPOSE, *overrides], [sys.executable, "-m", "stages.repro"]):
+            if subprocess.run(command, cwd=folder, check=False, env=environment).returncode:
+                raise RunError(f"The run with {shlex.join(overrides)} failed.")
+        results = pd.read_csv(folder / "metrics/results.csv")
+        seconds = pd.read_csv(folder / "metrics/seconds.csv")
+        return results.merge(seconds, how="left", on=["regime", "adapter"]), pd.read_csv(folder / "metrics/curves.csv")
+
+
+def commit() -> str:
+    """Return the short name of the commit that clones are made of."""
+    return subprocess.run(["git", "rev-parse", "--short", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()

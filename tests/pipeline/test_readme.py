@@ -1,0 +1,131 @@
+"""The README: each of its commands is run, in its order, on a small project; its table is that of the committed run."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT, Project
+from PIL import Image
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+# Few stages, for the README has many commands: one regime, two adapters, two tasks.
+SMALL = """
+defaults:
+  - config
+  - override regimes: [distill]
+  - override adapters: [none, mlp]
+  - override joint: never
+  - override protocol: small
+  - _self_
+training: {epochs: 1, increment_epochs: 1}
+extraction: {views: 1}
+evaluation: {classifiers: [softmax], budgets: [1]}
+adapters: {mlp: {steps: 2}}
+"""
+MINE = '''"""`mine`: the adapter of a reader of the README."""
+
+from carryover.adapters.none import NoAdapter
+
+__all__ = ["MyAdapter"]
+
+
+class MyAdapter(NoAdapter):
+    """Stale features under another name."""
+'''
+
+
+def commands() -> list[str]:
+    """Return the commands of the README's shell blocks, in order."""
+    blocks = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [line.split("   #")[0].strip() for line in lines if line.strip()]
+
+
+@pytest.fixture(scope="module")
+def reader(checkout: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Project]:
+    """A project in which a reader follows the README, after `make repro`."""
+    root = tmp_path_factory.mktemp("reader")
+    checkout.run("git", "clone", "--quiet", ".", str(root))
+    project = Project(root, checkout.environment)
+    (root / "conf/small.yaml").write_text(SMALL, encoding="utf-8")
+    (root / "conf/protocol/small.yaml").write_text("defaults: [digits]\nsizes: [2, 1]\n", encoding="utf-8")
+    project.dvc("config", "hydra.config_name", "small")
+    project.run(sys.executable, "-c", _compose("small"))
+    for name, kind in (("cat", 0), ("dog", 1), ("eel", 2), ("fox", 3)):
+        _draw(root / "my-images" / name, kind)
+    (root / "carryover/adapters/mine.py").write_text(MINE, encoding="utf-8")
+    (root / "conf/adapters/mine.yaml").write_text("mine: {}\n", encoding="utf-8")
+    (root / ".gitignore").open("a", encoding="utf-8").write("/my-images/\n/comparison/\n")
+    project.commit()
+    yield project
+
+
+def _compose(name: str) -> str:
+    call = f"c('params.yaml', a('conf'), None, {name!r}, a('conf'), [])"
+    return f"from dvc.utils.hydra import compose_and_dump as c; from os.path import abspath as a; {call}"
+
+
+def _draw(folder: Path, kind: int) -> None:
+    folder.mkdir(parents=True)
+    random = np.random.default_rng(kind)
+    for i in range(8):
+        pixels = random.integers(0, 60, size=(20 + i, 24, 3), dtype=np.uint8)
+        pixels[..., kind % 3] += 100 + 40 * (kind // 3)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+
+
+def _make(project: Project, target: str) -> str:
+    # The environment is the one that runs the tests: its file counts as made.
+    done = project.run("make", "--assume-old=.venv/.installed", f"BIN={Path(sys.executable).parent}", target)
+    return done.stdout
+
+
+@pytest.mark.timeout(600)
+def test_every_command_of_the_readme_succeeds(reader: Project) -> None:
+    special: dict[str, Callable[[], object]] = {
+        "make repro": lambda: _make(reader, "repro"),
+        # That command is the one that runs this test.
+        "make test": lambda: None,
+    }
+    ran = []
+    for command in commands():
+        if command.startswith("dvc exp run -S dataset=images") and "protocol.count=4" in command:
+            _draw(reader.root / "my-images" / "gnu", 4)
+        if command in special:
+            special[command]()
+        else:
+            words = shlex.split(command)
+            reader.run(*([sys.executable, "-m", "dvc", *words[1:]] if words[0] == "dvc" else [sys.executable, *words[1:]]))
+        if command.startswith("make repro"):
+            reader.commit()
+        ran.append(command)
+    assert len(ran) >= 10
+    register = (reader.root / "data/classes/my-images.csv").read_text(encoding="utf-8").splitlines()
+    assert [line.split(",")[-1].strip('"') for line in register[1:]] == ["cat", "dog", "eel", "fox", "gnu"]
+
+
+def test_the_readme_shows_the_table_of_the_committed_run() -> None:
+    shown = _rows(README.split("<!-- table -->")[1].split("<!-- /table -->")[0])
+    assert shown == _rows((ROOT / "metrics/table.md").read_text(encoding="utf-8"))
+
+
+def test_the_readme_shows_the_table_over_several_orders() -> None:
+    shown = _rows(README.split("<!-- orders -->")[1].split("<!-- /orders -->")[0])
+    committed = _rows((ROOT / "docs/results/digits/table.md").read_text(encoding="utf-8"))
+    assert shown
+    assert [row for row in shown if row not in committed] == []
+
+
+def test_links_of_the_readme_lead_somewhere() -> None:
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+def _rows(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("|")]
