@@ -65,7 +65,7 @@ def ratio(slow: list[float], fast: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
 
 
-def rates(size: int = 2048, megabytes: int = 256, repeats: int = 5) -> Rates:
+def rates(size: int = 1024, megabytes: int = 256, repeats: int = 7) -> Rates:
     """Measure the machine: products of two square matrices of `size`, and a copy of `megabytes`."""
     random = np.random.default_rng(0)
     flops = {}

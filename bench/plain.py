@@ -106,6 +106,6 @@ class PlainLoop:
                     targets = (self.teacher(images)[:, : self.old] / 2).softmax(dim=1)
                 loss = loss + 2 * F.cross_entropy(logits[:, : self.old] / 2, targets)
             self.optimiser.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             self.optimiser.step()
             total += loss.item()

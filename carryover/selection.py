@@ -8,6 +8,11 @@ import numpy as np
 
 from carryover.seeds import generator
 
+# Classes of up to so many rows have the products of all pairs of rows computed at once: 128 MiB at most.
+_PAIRS_UP_TO = 4096
+# Scores closer than this are ties: rounding tells them apart, for equal rows may differ in their products' last bits.
+_TIE = 1e-11
+
 
 def unit(features: np.ndarray) -> np.ndarray:
     """Return the rows [n, d] scaled to length one; a zero row stays zero."""
@@ -21,22 +26,23 @@ def herding(features: np.ndarray, limit: int | None = None) -> np.ndarray:
     Rebuffi et al., "iCaRL", CVPR 2017, algorithm 4: p_k = argmin_x |mu - (f(x) + sum_{j<k} f(p_j)) / k| over the rows
     that are not yet chosen, on features of unit length. Ties go to the lower row.
 
-    Since |k mu - s - f|^2 = |k mu - s|^2 - 2 <k mu - s, f> + |f|^2, a step needs only the products of the rows with the
-    mean and with the rows chosen so far, and both are updated by one matrix-vector product: O(n d) a step.
+    Since |k mu - s - f|^2 = |k mu - s|^2 - 2 <k mu - s, f> + |f|^2, a row's score <k mu - s, f> - |f|^2 / 2 rises by its
+    product with the mean at each step and falls by its product with the row just chosen. One matrix product gives all of
+    those at once, and a step is O(n); where that matrix is too large, a step is a matrix-vector product, O(n d).
     """
     rows = unit(np.asarray(features, dtype=np.float64))
     n = len(rows)
     count = n if limit is None else min(n, limit)
     order = np.empty(count, dtype=np.int64)
     towards_mean = rows @ rows.mean(axis=0) if n else np.empty(0)
-    half_squared = (rows**2).sum(axis=1) / 2
-    towards_chosen = np.zeros(n)
-    free = np.ones(n, dtype=bool)
+    # For a few rows the products with those alone are less work.
+    products = rows @ rows.T if n <= _PAIRS_UP_TO and count > n // 16 else None
+    score = (rows**2).sum(axis=1) / -2
     for k in range(count):
-        gain = (k + 1) * towards_mean - towards_chosen - half_squared
-        order[k] = np.argmax(np.where(free, gain, -np.inf))
-        free[order[k]] = False
-        towards_chosen += rows @ rows[order[k]]
+        score += towards_mean
+        chosen = order[k] = (score >= score.max() - _TIE).argmax()
+        score -= products[chosen] if products is not None else rows @ rows[chosen]
+        score[chosen] = -np.inf
     return order
 
 

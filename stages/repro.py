@@ -72,10 +72,10 @@ def _lanes() -> list[list[str]]:
             graph = repo.index.graph
     except DvcException:
         return []
-    own = graph.subgraph([stage for stage in graph if "@" in stage.addressing])
+    own = graph.subgraph([stage for stage in graph if "@" in stage.name])
     # An edge of DVC's graph leads from a stage to what it needs.
     parts = [own.subgraph(part).reverse() for part in networkx.weakly_connected_components(own)]
-    return sorted(([stage.addressing for stage in networkx.topological_sort(part)] for part in parts), key=len, reverse=True)
+    return sorted(([stage.name for stage in networkx.topological_sort(part)] for part in parts), key=len, reverse=True)
 
 
 def _run(commands: list[list[str]], workers: int) -> int:

@@ -118,7 +118,7 @@ def test_cosine_finds_as_good_an_optimum_as_an_independent_search() -> None:
     def loss(flat: np.ndarray) -> float:
         weight = flat[:-1].reshape(3, 4)
         cosine = rows @ (weight / np.linalg.norm(weight, axis=1, keepdims=True)).T
-        return mean_cross_entropy(flat[-1] * cosine, labels) + penalty / 2 * 3 * flat[-1] ** 2
+        return mean_cross_entropy(flat[-1] * cosine, labels) + penalty / 2 * 3 * float(flat[-1]) ** 2
 
     start = np.append(np.stack([rows[labels == c].mean(axis=0) for c in range(3)]).ravel(), 10.0)
     best = minimize(loss, start, method="BFGS").fun

@@ -25,7 +25,12 @@ def randomised(architecture: str, head: str = "linear", channels: int = 3) -> Ne
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             assert module.running_mean is not None and module.running_var is not None
-            for tensor, low, high in ((module.weight, 0.5, 1.5), (module.bias, -0.5, 0.5), (module.running_mean, -1, 1), (module.running_var, 0.5, 2)):
+            for tensor, low, high in (
+                (module.weight, 0.5, 1.5),
+                (module.bias, -0.5, 0.5),
+                (module.running_mean, -1, 1),
+                (module.running_var, 0.5, 2),
+            ):
                 tensor.data.copy_(torch.rand(tensor.shape, generator=random) * (high - low) + low)
     return network.eval()
 

@@ -154,10 +154,11 @@ def test_rows_without_a_class_do_not_enter_cross_entropy() -> None:
     assert all(np.array_equal(plain[name], unlabelled[name]) for name in plain)
 
 
-def test_cross_entropy_of_a_mixed_batch_is_the_sum_of_labelled_rows_over_all_rows() -> None:
+@pytest.mark.parametrize("scale", [None, 8.0])
+def test_cross_entropy_of_a_mixed_batch_is_the_sum_of_labelled_rows_over_all_rows(scale: float | None) -> None:
     from carryover.adapters.mlp import _cross_entropy
 
-    carried, targets, fixed = pairs()[0], labels(), head()
+    carried, targets, fixed = pairs()[0], labels(), head(scale=scale)
     mixed = np.where(np.arange(60) < 45, targets, -1)
     found = _cross_entropy(torch.from_numpy(carried), torch.from_numpy(mixed), fixed)
     assert float(found) == pytest.approx(classification_loss(carried[:45].astype(float), targets[:45], fixed) * 45 / 60, rel=1e-5)

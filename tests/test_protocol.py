@@ -59,8 +59,9 @@ def test_seeds_give_different_orders_and_the_same_seed_the_same() -> None:
     assert len({tuple(entry.label for entry in Protocol([1], seed=seed).arrivals(entries)) for seed in range(20)}) == 20
 
 
-def test_generations_of_one_size_are_not_permuted_alike() -> None:
-    arrivals = [entry.label for entry in Protocol([1], seed=0).arrivals(registered([20, 20]))]
+@pytest.mark.parametrize("order", ["seed", "legacy"])
+def test_generations_of_one_size_are_not_permuted_alike(order: str) -> None:
+    arrivals = [entry.label for entry in Protocol([1], order=order, seed=0).arrivals(registered([20, 20]))]  # type: ignore[arg-type]
     assert [label - 20 for label in arrivals[20:]] != arrivals[:20]
 
 

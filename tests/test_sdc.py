@@ -75,7 +75,7 @@ def test_a_vector_far_from_all_pairs_takes_the_nearest_one_s_drift() -> None:
     current = previous + np.array([[0.5, 0.0], [0.0, -0.25]], dtype=np.float32)
     stored = np.array([[1000.0, 3.0], [-1000.0, 3.0]], dtype=np.float32)
     found = SDCAdapter(0.01).fit(previous, current).transform(stored)
-    assert np.allclose(found, stored + [[0.0, -0.25], [0.5, 0.0]])
+    assert np.allclose(found, stored + np.array([[0.0, -0.25], [0.5, 0.0]]))
 
 
 def test_one_pair_moves_everything_by_its_drift() -> None:

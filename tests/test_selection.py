@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from carryover.selection import SELECTORS, herding, order, unit
 from carryover.seeds import generator
+from carryover.selection import SELECTORS, herding, order, unit
 
 
 def normalised(rows: np.ndarray) -> np.ndarray:
@@ -72,6 +72,12 @@ def test_herding_looks_at_directions_alone(power: int, seed: int) -> None:
     # Powers of two, so that unit vectors keep their bits.
     lengths = 2.0 ** random.integers(-8, 8, (15, 1)) * 2.0**power
     assert herding(features).tolist() == herding(features * lengths).tolist()
+
+
+def test_few_rows_of_a_large_class_are_the_first_of_its_whole_order() -> None:
+    features = np.random.default_rng(5).normal(size=(300, 6))
+    assert herding(features, 5).tolist() == herding(features).tolist()[:5]
+    assert is_greedy(features, herding(features, 5))
 
 
 def test_ties_go_to_the_lower_row() -> None:
@@ -141,4 +147,4 @@ def test_order_of_nothing_is_empty() -> None:
 
 def test_unit_scales_rows_to_length_one_and_leaves_zero_rows() -> None:
     rows = np.array([[3.0, 4.0], [0.0, 0.0], [-2.0, 0.0], [1e-100, 0.0]])
-    assert np.allclose(unit(rows), [[0.6, 0.8], [0, 0], [-1, 0], [1, 0]])
+    assert np.allclose(unit(rows), np.array([[0.6, 0.8], [0.0, 0.0], [-1.0, 0.0], [1.0, 0.0]]))

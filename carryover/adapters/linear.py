@@ -36,15 +36,19 @@ class LinearAdapter:
         gram = x.T @ x
         penalty = self.ridge * np.trace(gram) / d
         target = x.T @ (drift - drift.mean(axis=0))
-        # lstsq, for without a ridge dead features make the system singular: the least solution leaves them alone.
-        slope = np.linalg.lstsq(gram + penalty * np.eye(d), target, rcond=None)[0]
+        if penalty > 1e-9 * np.linalg.norm(gram):
+            slope = np.linalg.solve(gram + penalty * np.eye(d), target)
+        else:
+            # lstsq, for without a ridge dead features make the system singular: the least solution leaves them alone.
+            slope = np.linalg.lstsq(gram + penalty * np.eye(d), target, rcond=None)[0]
         self.matrix_ = (np.eye(d) + slope).astype(np.float32)
         self.offset_ = (drift.mean(axis=0) - centre @ slope).astype(np.float32)
         return self
 
     def transform(self, features: np.ndarray) -> np.ndarray:
         """Return features [m, d] @ matrix_ + offset_."""
-        carried: np.ndarray = check_features(features, len(self.offset_)) @ self.matrix_ + self.offset_
+        carried: np.ndarray = check_features(features, len(self.offset_)) @ self.matrix_
+        carried += self.offset_
         return carried
 
     def state(self) -> dict[str, np.ndarray]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MLPAdapter"]
 
-CHUNK = 65536
+CHUNK = 2048
 
 
 class MLPAdapter:
@@ -157,7 +157,7 @@ class MLPAdapter:
 
         w1, b1, w2, b2, w3, b3 = self.weights_
         standard = (x - torch.from_numpy(self.centre_).to(x.device)) / float(self.spread_)
-        hidden = F.relu(F.linear(F.relu(F.linear(standard, w1, b1)), w2, b2))
+        hidden = F.linear(F.linear(standard, w1, b1).relu_(), w2, b2).relu_()
         nonlinear: torch.Tensor = float(self.target_spread_) * F.linear(hidden, w3, b3)
         if self.start == "none":
             return nonlinear

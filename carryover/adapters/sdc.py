@@ -16,7 +16,8 @@ from carryover.adapters import Head, check_features, check_pairs
 
 __all__ = ["SDCAdapter"]
 
-CHUNK = 2048
+# Vectors at a time: their weights take 40 MB for ten thousand pairs.
+CHUNK = 1024
 
 
 class SDCAdapter:
@@ -48,12 +49,17 @@ class SDCAdapter:
         """
         stored = check_features(features, self.previous_.shape[1])
         moved = np.empty_like(stored)
-        norms = (self.previous_**2).sum(axis=1)
+        # The exponent -|x - p|^2 / 2 s^2 is (<x, p> - |p|^2 / 2) / s^2 and a term that all pairs share, which the division
+        # by the sum of weights takes out again. Features are centred, for large ones would lose their digits.
+        centre = self.previous_.mean(axis=0)
+        pairs = (self.previous_ - centre) / self.sigma_
+        half_squared = (pairs**2).sum(axis=1) / 2
         for start in range(0, len(stored), CHUNK):
             chunk = stored[start : start + CHUNK]
-            squared = (chunk**2).sum(axis=1)[:, None] + norms - 2 * chunk @ self.previous_.T
-            exponent = -np.maximum(squared, 0) / (2 * self.sigma_**2)
-            weights = np.exp(exponent - exponent.max(axis=1, keepdims=True))
+            weights = ((chunk - centre) / self.sigma_) @ pairs.T
+            weights -= half_squared
+            weights -= weights.max(axis=1, keepdims=True)
+            np.exp(weights, out=weights)
             moved[start : start + CHUNK] = chunk + (weights @ self.drift_) / weights.sum(axis=1, keepdims=True)
         return moved
 

@@ -27,19 +27,20 @@ def _dvc_settings(environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) 
 
 def stages_of(root: Path) -> dict[str, dict[str, Any]]:
     """Return every stage as DVC resolves it: its verb, regime and task, and the paths it depends on and writes."""
+    from dvc.dependency import Dependency
     from dvc.repo import Repo
 
     with Repo(root) as repo:
         found = {}
         for stage in repo.index.stages:
             options = dict(re.findall(r"--(\w+) (\S+)", stage.cmd))
-            paths = {side: [out.def_path for out in getattr(stage, side) if not out.is_param_dep] for side in ("deps",)}
-            found[stage.addressing] = {
-                "verb": stage.addressing.split("@")[0],
+            found[stage.name] = {
+                "verb": stage.name.split("@")[0],
                 "task": options.get("task", options.get("first")),
                 "previous": options.get("previous"),
                 "regime": options.get("regime"),
-                "deps": paths["deps"],
+                # Parameters are dependencies of another class.
+                "deps": [dependency.def_path for dependency in stage.deps if type(dependency) is Dependency],
                 "outs": [out.def_path for out in stage.outs],
             }
         return found

@@ -1,0 +1,62 @@
+"""Measure the hot paths and print a table: `python -m bench`, about four minutes on two idle cores."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from datetime import date
+from pathlib import Path
+
+PARTS = ("training", "herding", "adapters")
+
+
+def main() -> None:
+    """Parse the command line, measure, print, and write where asked to."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all by default")
+    parser.add_argument("--images", type=Path, help="a folder with a folder a class to train on; by default crops of two photographs")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each training loop")
+    parser.add_argument("--steps", type=int, default=8, help="batches a turn")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--pipeline", action="store_true", help="also the overhead of a run with nothing to do (minutes)")
+    parser.add_argument("--write", action="store_true", help="write the table to bench/results.md")
+    options = parser.parse_args()
+    for part in options.parts:
+        if part not in PARTS:
+            parser.error(f"{part!r} is no part; parts are {', '.join(PARTS)}")
+    # Set before numpy and torch load. Waiting threads sleep: a shared machine needs their cores.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", str(options.threads))
+
+    import torch
+
+    from bench import features, learning, measure, pictures
+    from bench import pipeline as overhead
+
+    torch.set_num_threads(options.threads)
+    found = measure.rates()
+    heading = measure.describe(found)
+    print(heading, flush=True)
+    parts = options.parts or PARTS
+    rows: list[measure.Row] = []
+    if "training" in parts:
+        count = options.steps * 128
+        images = pictures.from_folder(options.images, count) if options.images else pictures.crops(count)
+        rows += learning.rows(images, options.rounds, threads=options.threads)
+    if "herding" in parts:
+        rows.append(features.herding_row(found))
+    if "adapters" in parts:
+        rows += features.adapter_rows(found)
+    if options.pipeline:
+        rows.append(overhead.row())
+    table = measure.table(rows)
+    print(table)
+    if options.write:
+        command = " ".join(["python -m bench", *sys.argv[1:]])
+        text = f"# Measured speed\n\n`{command}`, {date.today()}.\n\n```\n{heading}\n```\n\n{table}\n"
+        Path(__file__).with_name("results.md").write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

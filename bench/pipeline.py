@@ -1,0 +1,49 @@
+"""What the pipeline costs when there is nothing to do: `dvc repro` after a run, against DVC's own start."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from bench.measure import Row, fastest
+
+ROOT = Path(__file__).resolve().parent.parent
+TASKS = 10
+COPIED = ("carryover", "stages", "conf", "dvc.yaml", "params.yaml", "pyproject.toml", ".dvc", ".dvcignore", ".gitignore")
+SETTINGS = (
+    "protocol.sizes=[" + ",".join("1" * TASKS) + "]",
+    "training.epochs=1",
+    "training.increment_epochs=1",
+    "extraction.views=0",
+    "adapters.mlp.steps=1",
+)
+
+
+def row(repeats: int = 2) -> Row:
+    """Run ten one-class tasks of digits in a temporary copy of the project (minutes), then time runs that find nothing to do."""
+    with tempfile.TemporaryDirectory(prefix="carryover-bench-") as name:
+        copy = Path(name)
+        for entry in COPIED:
+            source = ROOT / entry
+            if source.is_dir():
+                shutil.copytree(source, copy / entry, ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp"))
+            elif source.exists():
+                shutil.copy2(source, copy / entry)
+        _run(copy, "git", "init", "--quiet")
+        _run(copy, "dvc", "exp", "run", "--quiet", *(part for setting in SETTINGS for part in ("--set-param", setting)))
+        nothing = fastest(lambda: _run(copy, "dvc", "repro", "--quiet"), repeats)
+        start = fastest(lambda: _run(copy, "dvc", "--version"), repeats)
+        listed = fastest(lambda: _run(copy, "dvc", "stage", "list"), repeats)
+    note = f"{TASKS} tasks, 2 regimes, 4 adapters; `dvc stage list` takes {listed:.2f} s"
+    return Row("dvc repro with nothing to do", f"{nothing:.2f} s", f"{start:.2f} s, dvc --version", start / nothing, note)
+
+
+def _run(folder: Path, *command: str) -> None:
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    done = subprocess.run(command, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed in a copy of the project: {done.stderr.strip()[-500:]}")

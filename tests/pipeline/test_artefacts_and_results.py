@@ -1,0 +1,126 @@
+"""What a finished run leaves: artefacts with the right headers, a memory of the reported size, and results that agree."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Project
+from safetensors.numpy import load_file
+
+from carryover import artefacts
+
+# The kind of each artefact, and the fields that its path tells.
+KINDS: dict[str, tuple[str, list[str]]] = {
+    "tasks": ("task-images", ["task", "part"]),
+    "backbones": ("backbone", ["regime", "task"]),
+    "exemplars": ("exemplars", ["regime", "task"]),
+    "features": ("features", ["regime", "task"]),
+    "selections": ("selection", ["regime", "task"]),
+    "adapters": ("adapter", ["regime", "adapter", "task"]),
+    "memories": ("memory", ["regime", "task", "adapter"]),
+    "observations": ("observations", ["regime", "task"]),
+}
+
+
+@pytest.mark.parametrize("folder", KINDS)
+def test_every_artefact_says_what_it_is(project: Project, folder: str) -> None:
+    kind, names = KINDS[folder]
+    paths = sorted((project.root / "data" / folder).rglob("*.safetensors"))
+    assert paths
+    for path in paths:
+        words = path.relative_to(project.root / "data" / folder).with_suffix("").parts
+        header = artefacts.read_header(path, kind, **dict(zip(names, words, strict=True)))
+        assert (header["format"], header["version"]) == ("carryover", 1)
+        artefacts.read(path, kind)
+
+
+def test_the_data_set_has_a_shard_for_each_class_and_part(project: Project) -> None:
+    for label in range(10):
+        for part in ("train", "test"):
+            artefacts.read_header(
+                project.root / f"data/dataset/{label:05d}-{part}.safetensors", "class-shard", label=label, name=str(label), part=part
+            )
+
+
+def test_the_memory_holds_features_and_no_images(project: Project) -> None:
+    for path in (project.root / "data/memories").rglob("*.safetensors"):
+        tensors = load_file(path)
+        assert {name: array.dtype.name for name, array in tensors.items()} == {"features": "float32", "counts": "int32"}, path
+    for path in (project.root / "data/exemplars").rglob("*.safetensors"):
+        assert len(artefacts.read(path, "exemplars")["labels"]) == 0, "these regimes keep no images"
+
+
+def _rows(project: Project, name: str) -> list[dict[str, str]]:
+    with (project.root / "metrics" / name).open(encoding="utf-8", newline="") as handle:
+        return list(csv.DictReader(handle))
+
+
+def _summary(project: Project) -> dict[str, Any]:
+    summary: dict[str, Any] = json.loads((project.root / "metrics/summary.json").read_text(encoding="utf-8"))
+    return summary
+
+
+def test_reported_bytes_are_the_bytes_of_the_memory_file(project: Project) -> None:
+    for row in _rows(project, "results.csv"):
+        if row["adapter"] == "-":
+            assert int(row["bytes"]) == 0
+        elif int(row["budget"]) == 0:
+            path = project.root / f"data/memories/{row['regime']}/task1/{row['adapter']}.safetensors"
+            assert int(row["bytes"]) == path.stat().st_size
+
+
+def test_bytes_of_a_budget_are_those_of_a_memory_of_that_size(project: Project, tmp_path: Path) -> None:
+    rows = [row for row in _rows(project, "results.csv") if (row["regime"], row["adapter"]) == ("distill", "linear") and row["budget"] == "5"]
+    memory = artefacts.read(project.root / "data/memories/distill/task1/linear.safetensors", "memory")
+    starts = np.cumsum(memory["counts"]) - memory["counts"]
+    features = np.concatenate([memory["features"][start : start + 5] for start in starts])
+    artefacts.write(tmp_path / "five", "memory", {"features": features, "counts": np.full(3, 5, dtype=np.int32)}, **memory.fields)
+    assert rows
+    assert {int(row["bytes"]) for row in rows} == {(tmp_path / "five").stat().st_size}
+
+
+def test_adapted_memories_beat_stale_ones(project: Project) -> None:
+    summary = _summary(project)
+    for regime in ("finetune", "distill"):
+        scores = {column: summary[regime][column]["last"] for column in ("none", "linear", "oracle", "head")}
+        assert scores["oracle"] > 90
+        assert scores["oracle"] > scores["none"] + 5
+        assert scores["linear"] > scores["none"] + 5
+    assert summary["joint"]["oracle"]["last"] > 90
+
+
+def test_summary_curves_results_and_table_agree(project: Project) -> None:
+    summary = _summary(project)
+    results = [row for row in _rows(project, "results.csv") if row["budget"] == "0" and (row["classifier"] == "softmax" or row["adapter"] == "-")]
+    table = (project.root / "metrics/table.md").read_text(encoding="utf-8")
+    curves = _rows(project, "curves.csv")
+    assert len(results) == sum(len(cells) for cells in summary.values())
+    for row in results:
+        column = "head" if row["adapter"] == "-" else row["adapter"]
+        cell = summary[row["regime"]][column]
+        for metric in ("average", "last"):
+            assert cell[metric] == pytest.approx(float(row[metric]), abs=1e-3)
+        assert cell["bytes"] == int(row["bytes"])
+        lines = [line for line in table.splitlines() if line.startswith(f"| {row['method']} |")]
+        assert len(lines) == 1
+        assert f"| {float(row['average']):.1f} | {float(row['last']):.1f} |" in lines[0]
+        if row["regime"] != "joint":
+            curve = [float(point["accuracy"]) for point in curves if (point["regime"], point["adapter"]) == (row["regime"], column)]
+            assert np.mean(curve) == pytest.approx(float(row["average"]), abs=1e-2)
+            assert curve[-1] == pytest.approx(float(row["last"]), abs=1e-2)
+    assert (project.root / "metrics/curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_table_is_shown(project: Project) -> None:
+    shown = project.run("python", "-m", "stages.show").stdout
+    assert "distill x linear x softmax" in shown
+    assert "metrics/results.csv" in shown
+
+
+def test_a_reader_that_goes_away_sees_no_traceback(project: Project) -> None:
+    assert project.run("sh", "-c", "python -m stages.show | true").stderr == ""

@@ -1,0 +1,270 @@
+"""Bad input, on the real commands: exit code 1, one line that says what is wrong and what is accepted, nothing lost."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import Project, error_of
+from PIL import Image
+
+from carryover import artefacts
+
+TRAIN = ("train", "distill", "task1", "task0")
+ADAPT = ("adapt", "distill", "linear", "task1")
+TRANSFORM = ("transform", "distill", "linear", "task1", "task0")
+
+
+def refused(project: Project, *command: str) -> str:
+    """Run a stage that must refuse, and leave every file as it was; return its error."""
+    before = project.digests()
+    message = error_of(project.stage(*command, check=False))
+    assert project.digests() == before
+    return message
+
+
+@pytest.mark.parametrize(
+    ("changes", "command", "words"),
+    [
+        ({"dataset__kind": "digit"}, ("prepare",), ["'digit'", "did you mean 'digits'"]),
+        ({"dataset__kind": 3}, ("prepare",), ["dataset.kind", "3"]),
+        ({"dataset__test_fractoin": 0.5}, ("prepare",), ["dataset", "'test_fractoin'", "did you mean 'test_fraction'"]),
+        ({"dataset__test_fraction": 1.5}, ("prepare",), ["test_fraction", "1.5", "less than 1"]),
+        ({"protocol__sizes": [9, 9]}, ("split",), ["18 classes", "there are 10"]),
+        ({"protocol__sizes": [2, 0]}, ("split",), ["protocol.sizes", "0", "greater than 0"]),
+        ({"protocol__sizes": "2,1"}, ("split",), ["protocol.sizes", "'2,1'"]),
+        ({"protocol__sizes": [1, 1, 1]}, ("split",), ["2 tasks", "3", "compose it again"]),
+        ({"protocol__order": "names", "protocol__names": ["1", "1", "2"]}, ("split",), ["'1' 2 times"]),
+        ({"protocol__order": "names", "protocol__names": ["1", "2", "eleven"]}, ("split",), ["'eleven'", "Accepted: 0, 1"]),
+        ({"protocol__validation": 1}, ("split",), ["protocol.validation"]),
+        ({"tasks": 3}, ("split",), ["'tasks'", "list of tasks"]),
+        ({"regimes": {"distil": {}}}, ("initialise", "distil", "task0", "empty"), ["'distil'", "did you mean 'distill'"]),
+        ({"columns": ["linera", "oracle"]}, ("initialise", "distill", "task0", "empty"), ["'linera'", "did you mean 'linear'"]),
+        ({"backbone__architecture": "resnet23"}, ("initialise", "distill", "task0", "empty"), ["'resnet23'", "resnet32"]),
+        ({"memory__storage": "float8"}, ("initialise", "distill", "task0", "empty"), ["memory.storage", "'float8'"]),
+        ({"seed": "one"}, ("initialise", "distill", "task0", "empty"), ["seed", "'one'", "whole number"]),
+        ({"regimes": {"distil": {}}}, TRAIN, ["'distill'", "did you mean 'distil'"]),
+        ({"training__epoch": 3}, TRAIN, ["training", "'epoch'", "did you mean 'epochs'"]),
+        ({"training__epochs": "two"}, TRAIN, ["training.epochs", "'two'"]),
+        ({"training__batch_size": 1}, TRAIN, ["training.batch_size", "greater than 1"]),
+        ({"regimes__distill": {"temprature": 2.0}}, TRAIN, ["'temprature'", "did you mean 'temperature'"]),
+        ({"trainings": {}}, TRAIN, ["section in params.yaml", "'trainings'", "did you mean 'training'"]),
+        ({"machine__device": "tpu"}, TRAIN, ["machine.device", "'tpu'"]),
+        ({"adapters": {"linera": {}}}, ADAPT, ["'linear'", "did you mean 'linera'"]),
+        ({"adapters": None}, ADAPT, ["'adapters'", "mapping"]),
+        ({"adapters__linear__ridge": "small"}, ADAPT, ["adapters.linear.ridge", "'small'"]),
+        ({"adapters__linear__ridge": -1.0}, ADAPT, ["adapters.linear.ridge", "-1.0"]),
+        ({"memory__per_class": 0}, TRANSFORM, ["memory.per_class", "greater than 0"]),
+        ({"memory__per_class": 5, "memory__total": 9}, TRANSFORM, ["exclude each other"]),
+        ({"memory__total": 2}, TRANSFORM, ["memory.total is 2", "3 classes"]),
+        ({"evaluation__classifiers": ["nmee"]}, ("evaluate", "distill", "linear", "task1"), ["evaluation.classifiers", "'nmee'"]),
+        ({"evaluation__primary": "cosine"}, ("report",), ["evaluation.primary", "'cosine'"]),
+    ],
+)
+def test_parameters(copy: Project, changes: dict[str, Any], command: tuple[str, ...], words: list[str]) -> None:
+    copy.set(**changes)
+    message = refused(copy, *command)
+    for word in words:
+        assert word in message
+
+
+@pytest.mark.parametrize("text", ["a: [", "- a\n", "", "seed: 0\n", "\x00"])
+def test_a_params_file_that_is_none(copy: Project, text: str) -> None:
+    (copy.root / "params.yaml").write_text(text, encoding="utf-8")
+    assert "params.yaml" in refused(copy, "split")
+
+
+def test_dvc_repro_shows_the_one_line_and_keeps_what_there_was(copy: Project) -> None:
+    copy.set(adapters__linear__ridge=-1.0)
+    done = copy.dvc("repro", "adapt@distill-linear-task1", check=False)
+    assert done.returncode != 0
+    assert [line for line in done.stderr.splitlines() if line.startswith("Error: ")] == [
+        "Error: Parameter adapters.linear.ridge is -1.0: input should be greater than or equal to 0."
+    ]
+    assert "Traceback" not in done.stderr
+    copy.set(adapters__linear__ridge=0.003)
+    assert copy.dvc("checkout").returncode == 0
+    assert copy.repro() == []
+
+
+def test_a_method_with_a_syntax_error(copy: Project) -> None:
+    (copy.root / "carryover/adapters/broken.py").write_text("def (\n", encoding="utf-8")
+    assert "carryover/adapters/broken.py" in refused(copy, "sources")
+
+
+def _truncate(path: Path) -> bytes:
+    return path.read_bytes()[:-7]
+
+
+def _not_finite(path: Path) -> bytes:
+    content = bytearray(path.read_bytes())
+    content[-4:] = np.float32(np.nan).tobytes()
+    return bytes(content)
+
+
+FILES = {
+    "data/backbones/distill/task0.safetensors": TRAIN,
+    "data/tasks/task1/train.safetensors": TRAIN,
+    "data/exemplars/distill/task0.safetensors": TRAIN,
+    "data/features/distill/task1.safetensors": ADAPT,
+    "data/memories/distill/task0/linear.safetensors": TRANSFORM,
+    "data/adapters/distill/linear/task1.safetensors": TRANSFORM,
+    "data/selections/distill/task1.safetensors": TRANSFORM,
+    "data/observations/distill/task1.safetensors": ("evaluate", "distill", "linear", "task1"),
+    "data/evaluations/distill/linear/task1.json": ("report",),
+    "data/tasks/task1/seen.json": ("oracle", "distill", "task1"),
+    "data/dataset/00000-train.safetensors": ("split",),
+    "data/tasks/task0/test.safetensors": ("oracle", "distill", "task1"),
+}
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_truncated_artefacts(copy: Project, path: str) -> None:
+    copy.replace(path, _truncate(copy.root / path))
+    # The manifest that no longer fits a file of images is at fault, or the file itself.
+    assert path in refused(copy, *FILES[path])
+
+
+def test_an_artefact_with_a_number_that_is_none(copy: Project) -> None:
+    path = "data/adapters/distill/linear/task1.safetensors"
+    copy.replace(path, _not_finite(copy.root / path))
+    message = refused(copy, *TRANSFORM)
+    assert path in message
+    assert "not finite" in message
+
+
+@pytest.mark.parametrize(
+    ("path", "other"),
+    [
+        ("data/backbones/distill/task0.safetensors", "data/backbones/finetune/task0.safetensors"),
+        ("data/backbones/distill/task0.safetensors", "data/backbones/distill/task1.safetensors"),
+        ("data/tasks/task1/train.safetensors", "data/tasks/task0/train.safetensors"),
+        ("data/tasks/task1/train.safetensors", "data/tasks/task1/test.safetensors"),
+        ("data/features/distill/task1.safetensors", "data/features/distill/task0.safetensors"),
+        ("data/features/distill/task1.safetensors", "data/backbones/distill/task1.safetensors"),
+        ("data/memories/distill/task0/linear.safetensors", "data/memories/distill/task0/none.safetensors"),
+        ("data/evaluations/distill/linear/task1.json", "data/evaluations/finetune/linear/task1.json"),
+    ],
+)
+def test_swapped_artefacts(copy: Project, path: str, other: str) -> None:
+    copy.replace(path, (copy.root / other).read_bytes())
+    message = refused(copy, *FILES[path])
+    assert path in message
+    assert "swapped" in message or "is needed" in message
+
+
+def test_a_missing_artefact(copy: Project) -> None:
+    (copy.root / "data/features/distill/task1.safetensors").unlink()
+    assert "There is no file data/features/distill/task1.safetensors" in refused(copy, *ADAPT)
+
+
+def test_an_output_folder_that_cannot_be_written(copy: Project) -> None:
+    folder = copy.root / "data/adapters/distill/linear"
+    if os.geteuid() == 0:
+        # Nothing is read-only for root: a file in the folder's place is the next best.
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()
+        folder.write_text("", encoding="utf-8")
+    else:
+        folder.chmod(0o500)
+    try:
+        assert "data/adapters/distill/linear" in refused(copy, *ADAPT)
+    finally:
+        folder.chmod(0o700)
+
+
+def test_a_disk_that_is_full(copy: Project) -> None:
+    before = copy.digests()
+    command = " ".join(copy.command(*ADAPT))
+    # A limit on the size of files has the same effect on the writer as a disk without room.
+    done = copy.run("sh", "-c", f"ulimit -f 1; exec {command}", check=False)
+    assert "Cannot write data/adapters/distill/linear/task1.safetensors" in error_of(done)
+    assert copy.digests() == before
+
+
+def test_a_class_smaller_than_the_memory_keeps_all_and_says_so(copy: Project) -> None:
+    copy.set(memory__per_class=100_000)
+    assert "1 new classes have fewer than 100000 images and keep all they have" in copy.stage(*TRANSFORM).stdout
+    memory = artefacts.read(copy.root / "data/memories/distill/task1/linear.safetensors", "memory")
+    counts = [len(artefacts.read(copy.root / f"data/tasks/{task}/train.safetensors", "task-images")["labels"]) for task in ("task0", "task1")]
+    assert memory["counts"].sum() == sum(counts)
+
+
+def _png() -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.fixture
+def folder(copy: Project) -> Path:
+    """Three classes of four images."""
+    root = copy.root / "data/raw/mine"
+    for name in ("ant", "bee", "cat"):
+        (root / name).mkdir(parents=True)
+        for i in range(4):
+            (root / name / f"{i}.png").write_bytes(_png())
+    return root
+
+
+def _use(project: Project, path: str, **more: Any) -> None:
+    project.set(dataset={"kind": "images", "name": "mine", "source": path, "path": path, "size": 8, "channels": 1} | more)
+
+
+def test_an_empty_class_folder(copy: Project, folder: Path) -> None:
+    (folder / "dog").mkdir()
+    _use(copy, "data/raw/mine")
+    assert "'dog'" in refused(copy, "prepare")
+
+
+def test_a_class_with_one_image(copy: Project, folder: Path) -> None:
+    for i in range(1, 4):
+        (folder / f"bee/{i}.png").unlink()
+    _use(copy, "data/raw/mine")
+    message = error_of(copy.stage("prepare", check=False))
+    assert "'bee'" in message
+    assert not (copy.root / "data/classes/mine.csv").exists()
+
+
+def test_a_data_set_that_is_not_there(copy: Project) -> None:
+    _use(copy, "data/raw/none")
+    assert "data/raw/none" in refused(copy, "prepare")
+
+
+def test_a_file_that_is_no_image_is_named_and_skipped_only_if_asked(copy: Project, folder: Path) -> None:
+    (folder / "ant/bad.png").write_bytes(b"no image")
+    _use(copy, "data/raw/mine")
+    assert "ant/bad.png" in error_of(copy.stage("prepare", check=False))
+    assert not (copy.root / "data/classes/mine.csv").exists()
+    _use(copy, "data/raw/mine", on_bad="skip")
+    done = copy.stage("prepare")
+    assert "ant/bad.png" in done.stderr
+    assert "3 classes" in done.stdout
+
+
+@pytest.mark.parametrize("member", ["../escaped.png", "/escaped.png"])
+def test_an_archive_member_outside_its_folder(copy: Project, member: str) -> None:
+    (copy.root / "data/raw").mkdir()
+    with tarfile.open(copy.root / "data/raw/mine.tar", "w") as archive:
+        for name in ("ant/0.png", "ant/1.png", "bee/0.png", "bee/1.png", member):
+            info = tarfile.TarInfo(name)
+            info.size = len(_png())
+            archive.addfile(info, io.BytesIO(_png()))
+    _use(copy, "data/raw/mine.tar")
+    message = refused(copy, "prepare")
+    assert member in message
+    assert "outside" in message
+
+
+def test_a_command_in_a_folder_that_is_no_project(project: Project, tmp_path: Path, fresh: Callable[[str], Project]) -> None:
+    del fresh
+    python, *options = project.command("split")
+    elsewhere = Project(tmp_path, project.environment | {"PYTHONPATH": str(project.root)})
+    assert "params.yaml" in error_of(elsewhere.run(python, *options, check=False))

@@ -1,0 +1,220 @@
+"""The report, on cells made by hand: every number of its tables is worked out here again."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from carryover import report, runs
+
+SIZES = [2, 1, 1]
+# Accuracies by adapter, after each of three tasks.
+SCORES = {
+    "none": [[0.9], [0.5, 0.8], [0.3, 0.4, 0.7]],
+    "mlp": [[0.9], [0.7, 0.8], [0.5, 0.6, 0.7]],
+    "oracle": [[0.9], [0.8, 0.8], [0.7, 0.8, 0.7]],
+}
+HEAD = [[0.9], [0.4, 0.9], [0.2, 0.3, 0.9]]
+
+
+def overall(tasks: list[float]) -> float:
+    sizes = SIZES[: len(tasks)]
+    return sum(a * s for a, s in zip(tasks, sizes, strict=True)) / sum(sizes)
+
+
+def record(classifier: str, tasks: list[float], size: int, budget: int | None = None) -> dict[str, Any]:
+    scores = {"tasks": tasks, "accuracy": overall(tasks)}
+    validation = {"tasks": tasks, "accuracy": overall(tasks) / 2}
+    return {"classifier": classifier, "budget": budget, "bytes": size, "test": scores, "validation": validation}
+
+
+def cell(regime: str, adapter: str, task: int, tasks: list[float], head: list[float]) -> dict[str, Any]:
+    found = [record("head", head, 0)]
+    for budget, share in ((1, 0.5), (None, 1.0)):
+        found += [record(name, [a * share for a in tasks], 1000 * (task + 1), budget) for name in ("softmax", "nme")]
+    return {"regime": regime, "adapter": adapter, "task": f"task{task}", "sizes": SIZES[: task + 1], "records": found}
+
+
+def cells(adapters: tuple[str, ...] = ("none", "mlp", "oracle"), tasks: int = 3, regime: str = "distill") -> list[dict[str, Any]]:
+    return [cell(regime, adapter, task, SCORES[adapter][task], HEAD[task]) for adapter in adapters for task in range(tasks)]
+
+
+def joint() -> dict[str, Any]:
+    return cell("joint", "oracle", 2, [0.9, 0.9, 0.9], [0.95, 0.85, 0.9])
+
+
+def row_of(frame: pd.DataFrame, adapter: str, classifier: str = "softmax", budget: int = 0, regime: str = "distill") -> dict[str, Any]:
+    keys = (frame["regime"] == regime) & (frame["adapter"] == adapter) & (frame["classifier"] == classifier) & (frame["budget"] == budget)
+    (row,) = frame[keys].to_dict("records")
+    return {str(name): value for name, value in row.items()}
+
+
+def test_the_head_is_recorded_once_whatever_the_adapters() -> None:
+    table = report.records(cells())
+    heads = table[table["classifier"] == "head"]
+    assert heads["adapter"].tolist() == ["-"] * 3 and heads["task"].tolist() == [0, 1, 2] and heads["classes"].tolist() == [2, 3, 4]
+    assert len(table) == 3 + 3 * 3 * 4 and set(table["budget"]) == {0, 1}
+
+
+def test_results_are_the_metrics_of_the_scores_in_percent() -> None:
+    frame = report.results(report.records(cells()))
+    for adapter, scores in SCORES.items():
+        row = row_of(frame, adapter)
+        assert row["average"] == pytest.approx(100 * sum(overall(tasks) for tasks in scores) / 3)
+        assert row["last"] == pytest.approx(100 * overall(scores[2]))
+        peaks = max(scores[0][0], scores[1][0]) - scores[2][0], scores[1][1] - scores[2][1]
+        assert row["forgetting"] == pytest.approx(100 * sum(peaks) / 2)
+        assert row["backward_transfer"] == pytest.approx(100 * (scores[2][0] - scores[0][0] + scores[2][1] - scores[1][1]) / 2)
+        assert row["bytes"] == 3000
+        assert row["validation_average"] == pytest.approx(row["average"] / 2)
+        assert row_of(frame, adapter, budget=1)["average"] == pytest.approx(row["average"] / 2)
+    assert row_of(frame, "-", "head")["last"] == pytest.approx(100 * overall(HEAD[2]))
+
+
+def test_tasks_may_come_in_any_order() -> None:
+    expected, found = (report.results(report.records(some)) for some in (cells(), cells()[::-1]))
+    for adapter in SCORES:
+        assert row_of(found, adapter)["last"] == row_of(expected, adapter)["last"]
+        assert row_of(found, adapter)["forgetting"] == row_of(expected, adapter)["forgetting"]
+
+
+def test_the_gap_closed_is_the_share_of_the_loss_to_drift() -> None:
+    row = row_of(report.results(report.records(cells())), "mlp")
+    last = {adapter: overall(scores[2]) for adapter, scores in SCORES.items()}
+    average = {adapter: sum(overall(tasks) for tasks in scores) / 3 for adapter, scores in SCORES.items()}
+    for metric, values in {"last": last, "average": average}.items():
+        assert row[f"gap_closed_{metric}"] == pytest.approx((values["mlp"] - values["none"]) / (values["oracle"] - values["none"]))
+
+
+def test_bounds_and_heads_have_no_gap() -> None:
+    frame = report.results(report.records(cells()))
+    for adapter, classifier in (("none", "softmax"), ("oracle", "nme"), ("-", "head")):
+        assert pd.isna(row_of(frame, adapter, classifier)["gap_closed_average"])
+
+
+@pytest.mark.parametrize("adapters", [("mlp", "oracle"), ("none", "mlp"), ("mlp",)])
+def test_without_none_or_oracle_there_is_no_gap(adapters: tuple[str, ...]) -> None:
+    frame = report.results(report.records(cells(adapters)))
+    assert pd.isna(row_of(frame, "mlp")["gap_closed_average"]) and pd.isna(row_of(frame, "mlp")["gap_closed_last"])
+    assert "gap_closed" not in report.summary(frame, "softmax")["distill"]["mlp"]
+    assert "nan" not in report.markdown(frame, "softmax", {}).lower() and "None" not in report.markdown(frame, "softmax", {})
+
+
+def test_where_nothing_drifted_there_is_no_gap_to_close() -> None:
+    frame = report.results(report.records(cells(tasks=1)))
+    assert pd.isna(row_of(frame, "mlp")["gap_closed_average"])
+
+
+def test_a_single_task_neither_forgets_nor_transfers() -> None:
+    row = row_of(report.results(report.records(cells(tasks=1))), "mlp")
+    assert row["average"] == row["last"] == pytest.approx(90) and row["forgetting"] == row["backward_transfer"] == 0
+
+
+def test_one_class_with_one_record() -> None:
+    tiny = {"regime": "finetune", "adapter": "none", "sizes": [1], "records": [record("head", [1.0], 0), record("softmax", [1.0], 10)]}
+    frame = report.results(report.records([tiny]))
+    assert row_of(frame, "none", regime="finetune")["last"] == 100
+    assert report.summary(frame, "softmax")["finetune"]["none"] == {"average": 100.0, "last": 100.0, "forgetting": 0.0, "bytes": 10}
+
+
+def test_what_was_measured_on_no_image_is_left_out_of_the_means() -> None:
+    blank = cells(("none",))
+    for one in blank:
+        for found in one["records"]:
+            found["validation"] = {"tasks": [None] * len(one["sizes"]), "accuracy": None}
+            found["test"] = {"tasks": [None, *found["test"]["tasks"][1:]], "accuracy": None if len(one["sizes"]) == 1 else found["test"]["accuracy"]}
+    row = row_of(report.results(report.records(blank)), "none")
+    assert math.isnan(row["validation_average"])
+    assert row["average"] == pytest.approx(100 * sum(overall(tasks) for tasks in SCORES["none"][1:]) / 2)
+    assert row["forgetting"] == pytest.approx(100 * (0.8 - 0.4))
+
+
+def test_the_summary_shows_the_whole_memory_under_the_primary_classifier_and_the_heads() -> None:
+    frame = report.results(report.records([*cells(), joint()]))
+    found = report.summary(frame, "softmax")
+    assert set(found) == {"distill", "joint"} and set(found["distill"]) == {"head", "none", "mlp", "oracle"}
+    row = row_of(frame, "mlp")
+    assert found["distill"]["mlp"] == {
+        "average": round(row["average"], 4),
+        "last": round(row["last"], 4),
+        "forgetting": round(row["forgetting"], 4),
+        "bytes": 3000,
+        "gap_closed": round(row["gap_closed_average"], 4),
+    }
+    assert "gap_closed" not in found["distill"]["none"]
+    assert found["joint"]["head"]["last"] == pytest.approx(100 * overall([0.95, 0.85, 0.9]), abs=1e-4)
+
+
+def test_curves_are_long_and_the_joint_bound_stands_in_each_regime_s_panel() -> None:
+    table = report.records([*cells(), *cells(regime="finetune"), joint()])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = report.curves(table, "softmax")
+    assert set(found["regime"]) == {"distill", "finetune"} and set(found["adapter"]) == {"head", "none", "mlp", "oracle", "joint"}
+    bound = found[found["adapter"] == "joint"]
+    assert bound["regime"].tolist() == ["distill", "finetune"] and bound["accuracy"].tolist() == pytest.approx([91.25, 91.25])
+    mlp = found[(found["regime"] == "distill") & (found["adapter"] == "mlp")]
+    assert mlp["classes"].tolist() == [2, 3, 4]
+    assert mlp["accuracy"].tolist() == pytest.approx([100 * overall(tasks) for tasks in SCORES["mlp"]], abs=1e-4)
+
+
+def test_curves_without_a_joint_bound() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = report.curves(report.records(cells()), "softmax")
+    assert len(found) == 4 * 3 and "joint" not in set(found["adapter"])
+
+
+def test_the_table_has_a_line_for_each_shown_row() -> None:
+    frame = report.results(report.records(cells()))
+    lines = report.markdown(frame, "softmax", {("distill", "mlp"): 1.234}).splitlines()
+    assert len(lines) == 2 + 4 and len({line.count("|") for line in lines}) == 1
+    (line,) = (line for line in lines if "Feature adaptation" in line)
+    row = row_of(frame, "mlp")
+    gap = f"{100 * row['gap_closed_average']:.0f}"
+    expected = ["Feature adaptation (distill x mlp x softmax)", *(f"{row[m]:.1f}" for m in ("average", "last", "forgetting")), gap, "3,000", "1.23"]
+    assert [part.strip() for part in line.strip("|").split("|")] == expected
+
+
+@pytest.mark.parametrize(
+    ("coordinates", "name"),
+    [
+        (("distill", "sdc", "nme"), "SDC (distill x sdc x nme)"),
+        (("distill", "-", "head"), "LwF (distill x head)"),
+        (("rehearsal", "mlp", "cosine"), "rehearsal x mlp x cosine"),
+    ],
+)
+def test_method_names(coordinates: tuple[str, str, str], name: str) -> None:
+    assert report.method_name(*coordinates) == name
+
+
+def several_runs() -> pd.DataFrame:
+    values = {(0, 0): (50.0, 60.0), (0, 1): (40.0, 56.0), (1, 0): (45.0, 49.0)}
+    rows = []
+    for (order, seed), pair in values.items():
+        for adapter, average in zip(("none", "mlp"), pair, strict=True):
+            keys = {"order": order, "seed": seed, "regime": "distill", "adapter": adapter, "classifier": "softmax", "budget": 0}
+            gap = None if adapter == "none" else 0.5
+            rows.append(keys | {"method": adapter, "average": average, "last": 1.0, "forgetting": 2.0, "gap_closed_average": gap, "bytes": 100})
+    return pd.DataFrame(rows)
+
+
+def test_runs_are_averaged_and_compared_in_pairs() -> None:
+    table = runs.aggregate(several_runs()).set_index("adapter")
+    assert table.loc["mlp", "runs"] == 3
+    assert table.loc["mlp", "average_mean"] == pytest.approx(55)
+    assert table.loc["mlp", "average_sd"] == pytest.approx(math.sqrt((25 + 1 + 36) / 2))
+    # The differences are 10, 16 and 4 within a run, whatever the runs' own levels.
+    assert table.loc["mlp", "difference_mean"] == pytest.approx(10) and table.loc["mlp", "difference_sd"] == pytest.approx(6)
+    assert table.loc["none", "difference_mean"] == 0
+
+
+def test_the_table_of_several_runs() -> None:
+    text = runs.markdown(runs.aggregate(several_runs()), ["softmax"])
+    (line,) = (line for line in text.splitlines() if line.startswith("| mlp"))
+    parts = [part.strip() for part in line.strip("|").split("|")]
+    assert parts == ["mlp", "55.0 ± 5.6", "1.0 ± 0.0", "2.0 ± 0.0", "10.0 ± 6.0", "50 ± 0", "100", ""]
