@@ -11,7 +11,7 @@ export MALLOC_TRIM_THRESHOLD_ := 8000000000
 export MALLOC_TOP_PAD_ := 268435456
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help environment repro test lint lock
+.PHONY: help environment repro test lint bench lock
 
 help: ## What can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -33,6 +33,9 @@ test: environment ## Run the tests
 
 lint: environment ## Check style and types
 	@ruff check . && ruff format --check . && mypy
+
+bench: environment ## Time the engine against a plain loop, and each part against its floor
+	@python -m bench
 
 lock: environment ## Renew requirements.txt from requirements.in
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements.in -o requirements.txt

@@ -50,8 +50,8 @@ def rows(images: PackedImages, rounds: int, batch: int = 128, threads: int = 2, 
     for name, old in (("cross-entropy", 0), ("distillation", min(OLD, classes))):
         plain = {n: PlainLoop(images, classes, old, batch, n, blocks) for n in workers}
         own = OwnLoop(images, classes, old, batch, where)
-        trial = in_turns({"own": own.epoch} | {str(n): loop.epoch for n, loop in plain.items()}, 3 if len(workers) > 1 else 1)
-        best = min(workers, key=lambda n: min(trial[str(n)][-2:]))
+        trial = in_turns({"own": own.epoch} | {str(n): loop.epoch for n, loop in plain.items()}, 2)
+        best = min(workers, key=lambda n: trial[str(n)][-1])
         times = in_turns({"plain": plain[best].epoch, "own": own.epoch}, rounds)
         rate = {key: len(images) / min(values) for key, values in times.items()}
         found.append(

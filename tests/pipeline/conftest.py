@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import yaml
 
@@ -42,15 +45,17 @@ class Project:
     root: Path
     environment: dict[str, str]
 
-    def run(self, *command: str, check: bool = True, **more: Any) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run a command; `check` demands that it succeeds."""
-        done = subprocess.run(command, cwd=self.root, env=self.environment, capture_output=True, text=True, timeout=200, check=False, **more)
+        pipes: dict[str, Any] = {"capture_output": True, "text": True, "preexec_fn": _hear_interrupts}
+        done = subprocess.run(command, cwd=self.root, env=self.environment, timeout=500, check=False, **pipes)
         assert not check or done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
         return done
 
     def start(self, *command: str) -> subprocess.Popen[str]:
-        """Start a command."""
-        return subprocess.Popen(command, cwd=self.root, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        """Start a command, which hears interrupts even where this process ignores them, as in the background of a script."""
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        return subprocess.Popen(command, cwd=self.root, env=self.environment, preexec_fn=_hear_interrupts, **pipes)
 
     def dvc(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run `dvc`."""
@@ -97,11 +102,11 @@ class Project:
             place[name] = value
         (self.root / "params.yaml").write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
-    def compose(self, *overrides: str) -> None:
+    def compose(self, *overrides: str, config: str = "tiny") -> None:
         """Compose params.yaml from conf/, as `dvc exp run -S` does before it runs."""
         code = "import sys; from pathlib import Path; from dvc.utils.hydra import compose_and_dump as c; f = str(Path('conf').resolve())\n"
         code += "c(Path('params.yaml'), f, None, sys.argv[1], f, sys.argv[2:])"
-        self.run(sys.executable, "-c", code, "tiny", *overrides)
+        self.run(sys.executable, "-c", code, config, *overrides)
 
     def lock(self) -> dict[str, Any]:
         """Return the stages in dvc.lock."""
@@ -129,10 +134,23 @@ class Project:
         (self.root / path).unlink()
         (self.root / path).write_bytes(content)
 
+    def processes(self) -> list[psutil.Process]:
+        """Return the processes that run in the project's folder."""
+        found = []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error):
+                if Path(process.cwd()).is_relative_to(self.root) and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
+        return found
+
     def commit(self) -> None:
         """Commit everything to git."""
         self.run("git", "add", "--all")
         self.run("git", "commit", "--quiet", "--message", "test")
+
+
+def _hear_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def ran(output: str) -> list[str]:
@@ -190,7 +208,10 @@ def project(checkout: Project, tmp_path_factory: pytest.TempPathFactory) -> Proj
 @pytest.fixture
 def copy(project: Project, tmp_path: Path) -> Iterator[Project]:
     """A copy of the finished project, to change."""
-    yield _copied(project, tmp_path / "copy")
+    changed = _copied(project, tmp_path / "copy")
+    yield changed
+    for process in changed.processes():
+        process.kill()  # what a failed test may have left running
     shutil.rmtree(tmp_path / "copy", ignore_errors=True)
 
 
@@ -198,6 +219,22 @@ def copy(project: Project, tmp_path: Path) -> Iterator[Project]:
 def shared_copy(project: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
     """A copy of the finished project for all tests of a module."""
     return _copied(project, tmp_path_factory.mktemp("shared") / "copy")
+
+
+@pytest.fixture
+def borrowed(project: Project, shared_copy: Project) -> Iterator[Project]:
+    """The module's copy, put back in order after the test; for stages run without DVC, which is quicker than a copy for each."""
+    yield shared_copy
+    wanted, found = project.digests("."), shared_copy.digests(".")
+    for name in found.keys() - wanted.keys():
+        (shared_copy.root / name).unlink()
+    for name, digest in wanted.items():
+        if found.get(name) != digest:
+            target = shared_copy.root / name
+            target.unlink(missing_ok=True)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(project.root / name, target)
+    shutil.rmtree(shared_copy.root / "data/raw", ignore_errors=True)
 
 
 @pytest.fixture

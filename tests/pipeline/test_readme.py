@@ -56,7 +56,7 @@ def reader(checkout: Project, tmp_path_factory: pytest.TempPathFactory) -> Itera
     (root / "conf/small.yaml").write_text(SMALL, encoding="utf-8")
     (root / "conf/protocol/small.yaml").write_text("defaults: [digits]\nsizes: [2, 1]\n", encoding="utf-8")
     project.dvc("config", "hydra.config_name", "small")
-    project.run(sys.executable, "-c", _compose("small"))
+    project.compose(config="small")
     for name, kind in (("cat", 0), ("dog", 1), ("eel", 2), ("fox", 3)):
         _draw(root / "my-images" / name, kind)
     (root / "carryover/adapters/mine.py").write_text(MINE, encoding="utf-8")
@@ -64,11 +64,6 @@ def reader(checkout: Project, tmp_path_factory: pytest.TempPathFactory) -> Itera
     (root / ".gitignore").open("a", encoding="utf-8").write("/my-images/\n/comparison/\n")
     project.commit()
     yield project
-
-
-def _compose(name: str) -> str:
-    call = f"c('params.yaml', a('conf'), None, {name!r}, a('conf'), [])"
-    return f"from dvc.utils.hydra import compose_and_dump as c; from os.path import abspath as a; {call}"
 
 
 def _draw(folder: Path, kind: int) -> None:

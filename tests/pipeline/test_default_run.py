@@ -1,0 +1,46 @@
+"""The default experiment, as far as its `distill` regime: every method learns what it should, and no less than it did."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from conftest import Project
+
+
+@pytest.fixture(scope="module")
+def summary(checkout: Project, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The summary of the default experiment under `distill`."""
+    root = tmp_path_factory.mktemp("default")
+    checkout.run("git", "clone", "--quiet", ".", str(root))
+    project = Project(root, checkout.environment)
+    project.dvc("config", "hydra.config_name", "config")
+    project.compose("regimes=[distill]", "joint=never", config="config")
+    project.run(sys.executable, "-m", "stages.repro")
+    content: dict[str, Any] = json.loads((root / "metrics/summary.json").read_text(encoding="utf-8"))["distill"]
+    return content
+
+
+def _average(summary: dict[str, Any]) -> Callable[[str], float]:
+    return lambda name: float(summary[name]["average"])
+
+
+@pytest.mark.timeout(400)
+def test_methods_rank_as_the_paper_has_them(summary: dict[str, Any]) -> None:
+    average = _average(summary)
+    assert average("oracle") > max(average("linear"), average("mlp"))
+    assert min(average("linear"), average("mlp")) > average("sdc") > average("none") > average("head")
+
+
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize(("method", "floor"), [("head", 50), ("none", 75), ("sdc", 88), ("linear", 93), ("mlp", 93), ("oracle", 96)])
+def test_average_incremental_accuracy_has_a_floor(summary: dict[str, Any], method: str, floor: float) -> None:
+    assert summary[method]["average"] >= floor
+
+
+@pytest.mark.timeout(400)
+def test_the_papers_adapter_closes_most_of_the_gap_to_the_oracle(summary: dict[str, Any]) -> None:
+    assert summary["mlp"]["gap_closed"] >= 0.75
