@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -198,10 +199,20 @@ def checkout(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, st
 
 @pytest.fixture(scope="session")
 def project(checkout: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
-    """A project after its first run, committed. Tests look at it; those that change anything take a `copy`."""
-    finished = _copied(checkout, tmp_path_factory.mktemp("project"))
-    finished.run(sys.executable, "-m", "stages.repro")
-    finished.commit()
+    """A project after its first run, committed. Tests look at it; those that change anything take a `copy`.
+
+    Where several processes run tests, the first that comes makes it and the others wait.
+    """
+    base = tmp_path_factory.getbasetemp()
+    place = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    finished, done = Project(place / "project", checkout.environment), place / "project.done"
+    with (place / "project.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            _copied(checkout, finished.root)
+            finished.run(sys.executable, "-m", "stages.repro")
+            finished.commit()
+            done.touch()
     return finished
 
 

@@ -162,12 +162,12 @@ def _read(module: str) -> set[str]:
                 section, *inner = node.args
                 assert isinstance(section, ast.Constant), f"{path}:{node.lineno} names its section in no literal"
                 if not inner:
-                    names.add(section.value)
+                    names.add(str(section.value))
                 elif isinstance(inner[0], ast.Constant):
-                    names.add(f"{section.value}.{inner[0].value}")
+                    names.add(f"{section.value!s}.{inner[0].value!s}")
                 else:
                     assert isinstance(inner[0], ast.Name)
-                    names.add(f"{section.value}.${{item.{inner[0].id}}}")
+                    names.add(f"{section.value!s}.${{item.{inner[0].id}}}")
     return names
 
 
