@@ -43,7 +43,9 @@ def run(overrides: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
         subprocess.run(["git", "clone", "--quiet", ".", folder], check=True)
         if Path("data/raw").exists():
             (folder / "data/raw").symlink_to(Path("data/raw").resolve())
-        subprocess.run(["dvc", "cache", "dir", "--local", Path(".dvc/cache").resolve()], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [sys.executable, "-m", "dvc", "cache", "dir", "--local", Path(".dvc/cache").resolve()], cwd=folder, check=True, stdout=subprocess.DEVNULL
+        )
         environment = {**os.environ, "PYTHONPATH": name}
         for command in ([sys.executable, "-c", _COMPOSE, *overrides], [sys.executable, "-m", "stages.repro"]):
             if subprocess.run(command, cwd=folder, check=False, env=environment).returncode:
