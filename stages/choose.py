@@ -11,8 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 from carryover.artefacts import replacing
-from carryover.errors import CarryoverError
 from stages import clones
+from stages.command import guard
 
 RESULTS = Path("docs/results")
 
@@ -44,7 +44,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except CarryoverError as error:
-        sys.exit(f"Error: {error}")
+    guard(main)

@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -98,6 +99,7 @@ def run(main: Callable[..., None], *arguments: str) -> None:
     for argument in arguments:
         parser.add_argument(f"--{argument}", required=True, metavar=argument.upper())
     options = vars(parser.parse_args())
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with _lock("-".join([name, *options.values()])):
             main(**options)
@@ -114,6 +116,17 @@ def run(main: Callable[..., None], *arguments: str) -> None:
         _fail(f"{name} could not use {error.filename or 'a file'}: {error.strerror or error}; earlier artefacts are as they were.")
     except KeyboardInterrupt:
         print(f"{name} was interrupted; earlier artefacts are as they were.", file=sys.stderr)
+        sys.exit(130)
+
+
+def guard(main: Callable[[], None]) -> None:
+    """Run a tool that is no stage: a known error is one sentence and exit code 1, an interrupt is exit code 130."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        main()
+    except CarryoverError as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
         sys.exit(130)
 
 

@@ -12,8 +12,8 @@ import pandas as pd
 
 from carryover import runs
 from carryover.artefacts import replacing
-from carryover.errors import CarryoverError
 from stages import clones
+from stages.command import guard
 from stages.picture import draw
 
 RESULTS = Path("docs/results")
@@ -52,7 +52,4 @@ def _write(folder: str, name: str, text: str) -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except CarryoverError as error:
-        sys.exit(f"Error: {error}")
+    guard(main)

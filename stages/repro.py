@@ -31,6 +31,7 @@ def main() -> int:
     """Run what is out of date; return an exit code."""
     # Stages are started as `python`, which is to be this one, whether or not its environment is active.
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         if not _anything_to_do():
