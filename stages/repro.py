@@ -38,6 +38,8 @@ def main() -> int:
             return 0
         lanes = _lanes()
         workers = processors() // max(natural(parameters("machine", "threads"), "machine.threads"), 1)
+        # Lanes wait for DVC's lock now and then: one more of them keeps the processors busy. Not where one fills them alone.
+        workers += workers > 1
         if min(workers, len(lanes)) > 1:
             print(f"{sum(map(len, lanes))} stages to look at, in {len(lanes)} lanes, {workers} at a time.", file=sys.stderr, flush=True)
             if _run([["repro", "--quiet", "split"]], 1) or _run(
