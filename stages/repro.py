@@ -36,6 +36,10 @@ def main() -> int:
     try:
         if not _anything_to_do():
             return 0
+        if _nothing_cached():
+            # The committed lock cannot save any work here, and DVC would rewrite all of it after each stage. The run makes
+            # it anew.
+            Path("dvc.lock").unlink(missing_ok=True)
         lanes = _lanes()
         workers = processors() // max(natural(parameters("machine", "threads"), "machine.threads"), 1)
         # Lanes wait for DVC's lock now and then: one more of them keeps the processors busy. Not where one fills them alone.
@@ -59,6 +63,18 @@ def _anything_to_do() -> bool:
     status = subprocess.run([*DVC, "repro", "--dry"], capture_output=True, text=True, check=False)
     # A dry run fails where the output of a stage that never ran is needed; a real fault is reported by the real run.
     return status.returncode != 0 or any(line.startswith("Running stage ") for line in status.stdout.splitlines())
+
+
+def _nothing_cached() -> bool:
+    """Return whether no output can come from DVC's cache or from a remote: this is the first run in a fresh clone."""
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+
+    try:
+        with Repo() as repo:
+            return not Path(repo.cache.local.path).exists() and not repo.config["remote"]
+    except DvcException:
+        return False
 
 
 def _lanes() -> list[list[str]]:
