@@ -26,7 +26,7 @@ environment: .venv/.installed ## The locked environment in .venv
 	@touch $@
 
 repro: environment ## Run the default experiment and print its table
-	@dvc repro --quiet && python -m stages.show
+	@python -m stages.repro && python -m stages.show
 
 test: environment ## Run the tests
 	@python -m pytest
