@@ -23,21 +23,30 @@ def main() -> None:
     parser.add_argument("name", help="the file below docs/results/ that the ranking goes to, without its ending")
     parser.add_argument("overrides", nargs="*", help="Hydra overrides that all runs share")
     parser.add_argument("--grid", action="append", required=True, metavar="KEY=V1,V2", help="a parameter and its values; may be repeated")
-    parser.add_argument("--cell", required=True, metavar="REGIME,ADAPTER,CLASSIFIER", help="the cell of the table that is ranked")
+    parser.add_argument(
+        "--cell",
+        action="append",
+        required=True,
+        metavar="REGIME,ADAPTER,CLASSIFIER",
+        help="a cell of the table; the first one ranks, others are shown",
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side, best with machine.threads=1 (default: 1)")
     options = parser.parse_args()
     keys = [axis.partition("=")[0] for axis in options.grid]
     values = [axis.partition("=")[2].split(",") for axis in options.grid]
-    regime, adapter, classifier = options.cell.split(",")
+    cells = [cell.split(",") for cell in options.cell]
+    names = [" x ".join(cell) for cell in cells]
+    combinations = list(itertools.product(*values))
+    chosen = [[f"{key}={value}" for key, value in zip(keys, combination, strict=True)] for combination in combinations]
     rows = []
-    for combination in itertools.product(*values):
-        chosen = [f"{key}={value}" for key, value in zip(keys, combination, strict=True)]
-        results, _ = clones.run([*options.overrides, *chosen])
-        cell = results[(results[["regime", "adapter", "classifier", "budget"]] == [regime, adapter, classifier, 0]).all(axis=1)]
-        rows.append(dict(zip(keys, combination, strict=True)) | {"validation average incremental %": float(cell["validation_average"].iloc[0])})
-    ranking = pd.DataFrame(rows).sort_values("validation average incremental %", ascending=False)
+    for combination, (results, _) in zip(combinations, clones.run_all([[*options.overrides, *one] for one in chosen], options.jobs), strict=True):
+        scores = results[results["budget"] == 0].set_index(["regime", "adapter", "classifier"])["validation_average"]
+        found = {name: float(scores.loc[tuple(cell)]) for name, cell in zip(names, cells, strict=True)}
+        rows.append(dict(zip(keys, combination, strict=True)) | found)
+    ranking = pd.DataFrame(rows).sort_values(names[0], ascending=False)
     lines = ["| " + " | ".join(ranking.columns) + " |", "|" + "--:|" * len(ranking.columns)]
     lines += ["| " + " | ".join(f"{v:.2f}" if isinstance(v, float) else str(v) for v in row) + " |" for row in ranking.itertuples(index=False)]
-    heading = f"Made by `python -m stages.choose {shlex.join(sys.argv[1:])}` at commit {clones.commit()}."
+    heading = f"Made by `python -m stages.choose {shlex.join(sys.argv[1:])}` at commit {clones.commit()}.\nNumbers are average incremental accuracy on validation images, %; the first cell ranks."
     with replacing(RESULTS / f"{options.name}.md") as path:
         path.write_text("\n".join([heading, "", *lines, ""]), encoding="utf-8")
     print("\n".join(lines))

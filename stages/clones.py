@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -26,6 +27,20 @@ compose_and_dump("params.yaml", folder, None, settings.get("config_name", "confi
 
 class RunError(CarryoverError):
     """A run in a clone failed; its own message stands above."""
+
+
+def run_all(runs: list[list[str]], jobs: int) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
+    """Return what `run` returns of each list of overrides, with `jobs` runs side by side.
+
+    Raises:
+        RunError: for the first run that failed, after the others that had begun have ended.
+    """
+    with ThreadPoolExecutor(jobs) as pool:
+        futures = [pool.submit(run, overrides) for overrides in runs]
+        try:
+            return [future.result() for future in futures]
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def run(overrides: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:

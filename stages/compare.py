@@ -27,12 +27,12 @@ def main() -> None:
     parser.add_argument("--orders", nargs="+", type=int, default=[0, 1, 2], help="class-order seeds (default: 0 1 2)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="initialisation seeds (default: 0)")
     parser.add_argument("--classifiers", nargs="+", default=["softmax", "nme"], help="shown in the table (default: softmax nme)")
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side, best with machine.threads=1 (default: 1)")
     options = parser.parse_args()
-    tables, curves = [], []
-    for order, seed in itertools.product(options.orders, options.seeds):
-        table, curve = clones.run([*options.overrides, f"protocol.seed={order}", f"seed={seed}"])
-        tables.append(table.assign(order=order, seed=seed))
-        curves.append(curve)
+    pairs = list(itertools.product(options.orders, options.seeds))
+    found = clones.run_all([[*options.overrides, f"protocol.seed={order}", f"seed={seed}"] for order, seed in pairs], options.jobs)
+    tables = [table.assign(order=order, seed=seed) for (order, seed), (table, _) in zip(pairs, found, strict=True)]
+    curves = [curve for _, curve in found]
     everything = pd.concat(tables)
     table = runs.aggregate(everything)
     mean = runs.mean_curves(pd.concat(curves))
