@@ -137,6 +137,20 @@ class CosineHead(nn.Module):
         rows = torch.randn(classes - self.weight.shape[0], d, generator=random) / d**0.5
         self.weight = nn.Parameter(torch.cat([self.weight.detach(), rows]))
 
+    def imprint(self, features: Tensor, labels: Tensor) -> None:
+        """Set each row c among `labels` [n] to the mean of its features [n, d] of unit length, as long as the other rows are on average.
+
+        Hou et al., LUCIR, CVPR 2019, section 3.5, after Qi et al., "Low-shot learning with imprinted weights", CVPR 2018.
+        """
+        with torch.no_grad():
+            present = torch.unique(labels)
+            others = torch.ones(len(self.weight), dtype=torch.bool)
+            others[present] = False
+            length = self.weight[others].norm(dim=1).mean() if bool(others.any()) else torch.tensor(1.0)
+            rows = F.normalize(features, dim=1)
+            for label in present.tolist():
+                self.weight[label] = length * F.normalize(rows[labels == label].mean(dim=0), dim=0)
+
 
 HEADS: dict[str, type[LinearHead] | type[CosineHead]] = {"linear": LinearHead, "cosine": CosineHead}
 

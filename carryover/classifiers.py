@@ -3,7 +3,8 @@
 `nme` is the nearest mean of exemplars (Rebuffi et al., "iCaRL", CVPR 2017, algorithm 1); `softmax` the feature
 classifier of Iscen et al. (ECCV 2020, section 3.3), trained by cross-entropy; `cosine` the same with cosine logits
 (Hou et al., "LUCIR", CVPR 2019). Both trained ones minimise a smooth function by L-BFGS from a fixed start: no seed,
-no learning rate, the same answer every time.
+no learning rate, the same answer every time. `gaussian` is quadratic discriminant analysis with shrunk covariances
+(Friedman, "Regularized discriminant analysis", JASA 1989; Goswami et al., "FeCAM", NeurIPS 2023), in closed form.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from scipy.linalg import solve_triangular
 from scipy.optimize import minimize
 
 from carryover.selection import unit
@@ -80,7 +82,53 @@ def fit_cosine(features: np.ndarray, labels: np.ndarray, classes: int, penalty: 
     return lambda z: scale * unit(z) @ direction.T
 
 
-FITTERS = {"nme": fit_nme, "softmax": fit_softmax, "cosine": fit_cosine}
+def fit_gaussian(features: np.ndarray, labels: np.ndarray, classes: int, penalty: float) -> Callable[[np.ndarray], np.ndarray]:
+    """Return log densities, but for a constant: -|L_c^-1 (x - mu_c)|^2 / 2 - log det L_c, with L_c L_c' the covariance of class c.
+
+    A covariance of few rows is singular or nearly so. It is the mean of the class's own and of the pooled one within
+    classes, weighted by their n_c - 1 rows and by d, as if d rows of the pooled distribution had been seen beside its own; the pooled
+    one is drawn in the same way to the sphere of its own mean variance. So a class of one row has the pooled
+    covariance, and where all have one this is the nearest mean. Classes count as equally frequent.
+
+    FeCAM compares Mahalanobis distances alone. With the log-determinants validation accuracy was higher where classes have
+    like numbers of rows, and lower where one has a hundred and another a single row.
+
+    Args:
+        features: [n, d]. labels: int [n], each class present. classes: how many. penalty: added to every variance, as a
+            share of the mean variance within classes.
+    """
+    x = features.astype(np.float64)
+    d = x.shape[1]
+    counts = np.bincount(labels, minlength=classes)
+    means = np.stack([x[labels == c].mean(axis=0) for c in range(classes)])
+    x -= means[labels]
+    rows = len(x) - classes
+    scatter = x.T @ x
+    # Without any spread within classes, that between them gives the scale.
+    variance = float(np.trace(scatter)) / (d * max(rows, 1)) or float(means.var(axis=0).mean()) or 1.0
+    sphere = variance * np.eye(d)
+    pooled = (scatter + d * sphere) / (rows + d)
+    whitening = np.empty((classes, d, d), dtype=np.float32)
+    determinants = np.empty(classes, dtype=np.float32)
+    for c in range(classes):
+        own = x[labels == c]
+        lower = np.linalg.cholesky((own.T @ own + d * pooled) / (counts[c] - 1 + d) + penalty * sphere)
+        whitening[c] = solve_triangular(lower, np.eye(d), lower=True)
+        determinants[c] = np.log(np.diag(lower)).sum()
+    centres = means.astype(np.float32)
+
+    def scores(z: np.ndarray) -> np.ndarray:
+        points = z.astype(np.float32)
+        found = np.empty((len(z), classes), dtype=np.float32)
+        for c in range(classes):
+            white = (points - centres[c]) @ whitening[c].T
+            found[:, c] = -np.einsum("ij,ij->i", white, white) / 2 - determinants[c]
+        return found
+
+    return scores
+
+
+FITTERS = {"nme": fit_nme, "softmax": fit_softmax, "cosine": fit_cosine, "gaussian": fit_gaussian}
 
 
 def _cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:

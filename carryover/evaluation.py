@@ -12,7 +12,7 @@ from carryover.adapters import Head
 from carryover.errors import ConfigurationError
 from carryover.memory import Memory
 
-Classifier = Literal["nme", "softmax", "cosine"]
+Classifier = Literal["nme", "softmax", "cosine", "gaussian"]
 PARTS = ("validation", "test")
 
 
@@ -20,7 +20,7 @@ class Evaluation:
     """What is evaluated.
 
     Args:
-        classifiers: over the memory, of "nme", "softmax" and "cosine"; the backbone's own head is always evaluated.
+        classifiers: over the memory, of "nme", "softmax", "cosine" and "gaussian"; the backbone's own head is always evaluated.
         primary: the classifier that the summary and the table show.
         budgets: vectors a class; each is a prefix of the memory's order of selection. The whole memory always counts.
         penalty: of the trained classifiers, lambda in `carryover.classifiers`.
@@ -55,23 +55,34 @@ def head_logits(head: Head, features: np.ndarray) -> np.ndarray:
 
 
 def evaluate(
-    memory: Memory, head: Head, observed: dict[str, tuple[np.ndarray, np.ndarray]], sizes: list[int], settings: Evaluation, **fields: Any
+    memory: Memory,
+    head: Head,
+    observed: dict[str, tuple[np.ndarray, np.ndarray]],
+    sizes: list[int],
+    settings: Evaluation,
+    rehearsed: int = 0,
+    **fields: Any,
 ) -> list[dict[str, Any]]:
     """Return a record for each classifier and budget: its memory in bytes, R[i, 0..i] and A_i on validation and test.
 
     Args:
-        memory: of all classes seen.
-        head: the network's own, evaluated once, with a memory of 0 bytes.
+        memory: of all classes seen; without rows, only the head is evaluated.
+        head: the network's own, evaluated once.
         observed: features [n, d] and labels [n] of "validation" and "test" images, under the current network.
         sizes: classes of each task so far.
         settings: which classifiers and budgets.
+        rehearsed: bytes of the images or the generator that the regime keeps beside the memory; all that the head needs.
         fields: what the memory's header records, which counts towards its bytes.
     """
-    records = [_record("head", None, 0, lambda x: head_logits(head, x), observed, sizes)]
-    largest = int(memory.counts.max(initial=0))
+    records = [_record("head", None, rehearsed, lambda x: head_logits(head, x), observed, sizes)]
+    if not len(memory.features):
+        return records
+    largest = 0 if memory.form else int(memory.counts.max(initial=0))
     for budget in [*sorted(b for b in settings.budgets if b < largest), None]:
         kept = memory.prefix(budget)
-        values, labels, size = kept.values(), kept.labels, kept.size(**fields)
+        values, labels = kept.values(), kept.labels
+        # Exemplars are kept as images: their features are made of these when they are needed.
+        size = rehearsed + (0 if fields.get("adapter") == "exemplars" else kept.size(**fields))
         for name in settings.classifiers:
             scores = classifiers.FITTERS[name](values, labels, len(kept.counts), settings.penalty)
             records.append(_record(name, budget, size, scores, observed, sizes))

@@ -17,6 +17,8 @@ class Machine:
         device: "auto" is the GPU where there is one.
         precision: "auto" is bfloat16 where the processor or GPU computes in it, else float32.
         threads: processor threads; results may differ in their last bits between thread counts, so it is a parameter.
+        compile: whether training runs through torch's compiler, which fuses what stands between the convolutions and takes up
+            to a minute at the start; "auto" compiles on a GPU alone. On a processor it needs a C++ compiler.
 
     Raises:
         ConfigurationError: if a GPU is asked for and there is none.
@@ -27,12 +29,14 @@ class Machine:
         device: Literal["auto", "cpu", "cuda"] = "auto",
         precision: Literal["auto", "float32", "bfloat16"] = "auto",
         threads: Annotated[int, Field(gt=0)] = 2,
+        compile: Literal["auto", "always", "never"] = "auto",
     ) -> None:
         if device == "cuda" and not torch.cuda.is_available():
             raise ConfigurationError("Parameter machine.device is 'cuda' but torch finds no GPU: use 'auto' or 'cpu'.")
         self.device = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
         bfloat16 = precision == "bfloat16" or (precision == "auto" and _computes_bfloat16(self.device))
         self.dtype = torch.bfloat16 if bfloat16 else torch.float32
+        self.compiles = compile == "always" or (compile == "auto" and self.device.type == "cuda")
         torch.set_num_threads(threads)
 
     def autocast(self) -> torch.autocast:

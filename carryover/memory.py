@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -12,6 +12,7 @@ from pydantic import Field
 
 from carryover import artefacts
 from carryover.errors import ArtefactError, ConfigurationError
+from carryover.forms import Form, expand
 
 KIND = "memory"
 STORAGE: dict[str, np.dtype[Any]] = {"float32": np.dtype(np.float32), "float16": np.dtype(np.float16)}
@@ -85,10 +86,15 @@ def empty_size(classes: int, d: int, rows: int, storage: str, fields: Mapping[st
 
 @dataclass(frozen=True)
 class Memory:
-    """Features [n, d] in their storage type, sorted by label and, within a class, by order of selection; counts int32 [classes]."""
+    """Features [n, d] in their storage type, sorted by label and, within a class, by order of selection; counts int32 [classes].
+
+    A condensed memory was written in a `form` as the arrays `written`, and its features are drawn from these.
+    """
 
     features: np.ndarray
     counts: np.ndarray
+    form: str | None = None
+    written: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def empty(cls, d: int, storage: str) -> Memory:
@@ -105,12 +111,19 @@ class Memory:
         return self.features.astype(np.float32)
 
     def prefix(self, rows: int | None) -> Memory:
-        """Return the memory that a budget of `rows` a class would have kept: the first ones of each class."""
-        if rows is None:
+        """Return the memory that a budget of `rows` a class would have kept: the first ones of each class. A form has its own size."""
+        if rows is None or self.form is not None:
             return self
         starts = np.cumsum(self.counts) - self.counts
         rank = np.arange(len(self.features)) - np.repeat(starts, self.counts)
         return Memory(self.features[rank < rows], np.minimum(self.counts, rows).astype(np.int32))
+
+    def means(self) -> Memory:
+        """Return the memory of one vector a class, its mean."""
+        ends = np.cumsum(self.counts)
+        rows = [self.values()[end - count : end].mean(axis=0) for end, count in zip(ends, self.counts, strict=True)]
+        stacked = np.stack(rows) if rows else self.values()
+        return Memory(_stored(stacked, self.features.dtype), np.ones_like(self.counts))
 
     def carried(self, features: np.ndarray) -> Memory:
         """Return the same rows with other values [n, d], in the storage type."""
@@ -121,13 +134,24 @@ class Memory:
         rows = np.concatenate([self.features, _stored(features, self.features.dtype)])
         return Memory(rows, np.concatenate([self.counts, counts]).astype(np.int32))
 
+    def condensed(self, form: Form) -> Memory:
+        """Return the memory as a form writes it down."""
+        written = form.condense(self.values(), self.counts)
+        return Memory(*expand(form.name, written), form.name, written)
+
+    def _tensors(self) -> Mapping[str, np.ndarray]:
+        return {"features": self.features, "counts": self.counts} if self.form is None else self.written
+
+    def _fields(self, fields: dict[str, Any]) -> dict[str, Any]:
+        return fields if self.form is None else fields | {"form": self.form}
+
     def size(self, **fields: Any) -> int:
         """Return the bytes of the file that `write` makes."""
-        return artefacts.serialized_size(KIND, {"features": self.features, "counts": self.counts}, **fields)
+        return artefacts.serialized_size(KIND, self._tensors(), **self._fields(fields))
 
     def write(self, path: str | os.PathLike[str], **fields: Any) -> None:
         """Write the memory as an artefact; its size on disk is the memory that the method reports."""
-        artefacts.write(path, KIND, {"features": self.features, "counts": self.counts}, **fields)
+        artefacts.write(path, KIND, self._tensors(), **self._fields(fields))
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], **expected: Any) -> Memory:
@@ -137,6 +161,8 @@ class Memory:
             ArtefactError: as `artefacts.read`, and if counts and rows do not agree.
         """
         artefact = artefacts.read(path, KIND, **expected)
+        if (form := artefact.fields.get("form")) is not None:
+            return cls._expanded(path, form, artefact.tensors)
         memory = cls(artefact["features"], artefact["counts"])
         if memory.features.dtype not in STORAGE.values() or memory.counts.dtype != np.int32 or memory.counts.ndim != 1:
             raise ArtefactError(
@@ -145,6 +171,13 @@ class Memory:
         if memory.features.ndim != 2 or int(memory.counts.sum()) != len(memory.features) or (memory.counts < 0).any():
             raise ArtefactError(f"{path}: counts of {int(memory.counts.sum())} rows do not fit features of shape {memory.features.shape}.")
         return memory
+
+    @classmethod
+    def _expanded(cls, path: str | os.PathLike[str], form: str, written: Mapping[str, np.ndarray]) -> Memory:
+        try:
+            return cls(*expand(form, written), form, written)
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise ArtefactError(f"{path} holds no memory of the form {form!r}: {str(error).rstrip('.')}.") from error
 
 
 def _stored(features: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:

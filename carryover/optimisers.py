@@ -48,16 +48,20 @@ class SGD:
 
 
 class AdamW:
-    """Adam with decoupled weight decay (Loshchilov and Hutter, ICLR 2019), beta 0.9 and 0.999.
+    """Adam with decoupled weight decay (Loshchilov and Hutter, ICLR 2019).
 
     Args:
         parameters: updated in place.
         weight_decay: parameters shrink by learning_rate * weight_decay a step.
+        first_moment: beta 1, by which the running mean of gradients decays a step.
+        second_moment: beta 2, by which that of their squares does.
     """
 
-    def __init__(self, parameters: Iterable[Tensor], weight_decay: float) -> None:
+    def __init__(self, parameters: Iterable[Tensor], weight_decay: float, first_moment: float = 0.9, second_moment: float = 0.999) -> None:
         self.parameters = list(parameters)
         self.weight_decay = weight_decay
+        self.first_moment = first_moment
+        self.second_moment = second_moment
         self._first = [torch.zeros_like(parameter) for parameter in self.parameters]
         self._second = [torch.zeros_like(parameter) for parameter in self.parameters]
         self._steps = [torch.zeros((), dtype=torch.float32, device=parameter.device) for parameter in self.parameters]
@@ -75,8 +79,8 @@ class AdamW:
                 fused=True,
                 decoupled_weight_decay=True,
                 amsgrad=False,
-                beta1=0.9,
-                beta2=0.999,
+                beta1=self.first_moment,
+                beta2=self.second_moment,
                 lr=learning_rate,
                 weight_decay=self.weight_decay,
                 eps=1e-8,

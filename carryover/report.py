@@ -13,10 +13,18 @@ from carryover import metrics
 # The cells of the table that papers have names for; a cell is (regime, adapter, classifier).
 NAMES = {
     ("finetune", "-", "head"): "Finetuning",
-    ("distill", "-", "head"): "LwF",
+    ("lwf", "-", "head"): "LwF",
+    ("attention", "-", "head"): "LwM",
+    ("rehearsal", "exemplars", "nme"): "iCaRL",
+    ("lucir", "-", "head"): "LUCIR",
+    ("replay", "-", "head"): "Generative image replay",
+    ("distill", "generative", "softmax"): "Generative feature replay",
     ("distill", "none", "softmax"): "Stale features",
-    ("distill", "sdc", "nme"): "SDC",
+    ("distill", "sdc_means", "nme"): "SDC",
+    ("distill", "ldc", "nme"): "LDC",
+    ("distill", "adc", "nme"): "ADC",
     ("distill", "mlp", "softmax"): "Feature adaptation",
+    ("hybrid", "mlp", "softmax"): "Feature adaptation, hybrid",
     ("joint", "-", "head"): "Joint training",
 }
 KEYS = ["regime", "adapter", "classifier", "budget"]
@@ -89,7 +97,7 @@ def _gaps(frame: pd.DataFrame, metric: str) -> list[float | None]:
     for row in frame.to_dict("records"):
         none = lookup.get((row["regime"], "none", row["classifier"], row["budget"]))
         oracle = lookup.get((row["regime"], "oracle", row["classifier"], row["budget"]))
-        if none is None or oracle is None or row["adapter"] in ("-", "none", "oracle"):
+        if none is None or oracle is None or row["adapter"] in ("-", "none", "exemplars", "oracle"):
             gaps.append(None)
         else:
             gaps.append(metrics.gap_closed(row[metric], none, oracle))
@@ -104,9 +112,20 @@ def method_name(regime: str, adapter: str, classifier: str) -> str:
 
 
 def shown(frame: pd.DataFrame, primary: str) -> pd.DataFrame:
-    """Return the rows of the summary and the table: the whole memory under the `primary` classifier, and the heads."""
-    rows: pd.DataFrame = frame[(frame["budget"] == 0) & ((frame["classifier"] == primary) | (frame["adapter"] == "-"))]
-    return rows.reset_index(drop=True)
+    """Return the rows of the summary and the table: the whole memory under the classifier that belongs to it, and the heads.
+
+    That is the `primary` one, or the one of a method that is known by another: iCaRL's is the nearest mean.
+    """
+    natural = {(regime, adapter): classifier for regime, adapter, classifier in NAMES if adapter != "-"}
+    present = set(frame[["regime", "adapter", "classifier"]].itertuples(index=False, name=None))
+    rows = []
+    for regime, adapter, classifier in frame[["regime", "adapter", "classifier"]].itertuples(index=False):
+        wanted = natural.get((regime, adapter), primary)
+        if (regime, adapter, wanted) not in present:
+            wanted = primary
+        rows.append(adapter == "-" or classifier == wanted)
+    kept: pd.DataFrame = frame[(frame["budget"] == 0) & pd.Series(rows, index=frame.index)]
+    return kept.reset_index(drop=True)
 
 
 def summary(frame: pd.DataFrame, primary: str) -> dict[str, Any]:

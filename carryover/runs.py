@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-CELL = ["regime", "adapter", "classifier", "budget"]
+CELL = ["regime", "setting", "adapter", "classifier", "budget"]
 METRICS = ["average", "last", "forgetting", "gap_closed_average"]
 
 
@@ -15,14 +15,17 @@ def aggregate(runs: pd.DataFrame) -> pd.DataFrame:
     """Return one row a cell of the table: mean and standard deviation of each metric over runs, and differences from `none`.
 
     Args:
-        runs: the rows of every run's results.csv, with the columns `order` and `seed` that tell the runs apart.
+        runs: the rows of every run's results.csv, with the columns `order` and `seed` that tell the runs apart, and
+            perhaps `setting`, which tells apart what was run with several values of a parameter.
 
     Returns:
         Columns `<metric>_mean` and `<metric>_sd` (over runs, with n - 1), `difference_mean` and `difference_sd` of the
         average incremental accuracy against the adapter `none` of the same run, regime, classifier and budget, `runs`,
         `bytes` and, where known, `seconds`.
     """
-    pair = ["order", "seed", "regime", "classifier", "budget"]
+    if "setting" not in runs:
+        runs = runs.assign(setting="")
+    pair = ["order", "seed", "regime", "setting", "classifier", "budget"]
     stale = runs[runs["adapter"] == "none"].set_index(pair)["average"]
     paired = runs.assign(difference=runs["average"] - stale.reindex(pd.MultiIndex.from_frame(runs[pair])).to_numpy())
     grouped = paired.groupby([*CELL, "method"], sort=False)
@@ -54,8 +57,35 @@ def markdown(table: pd.DataFrame, classifiers: Sequence[str]) -> str:
         cells += [_spread(row, "difference") if own else "", _spread(row, "gap_closed_average", 100, 0)]
         seconds = row.get("seconds")
         cells += [f"{row['bytes']:,.0f}", "" if seconds is None or pd.isna(seconds) else f"{seconds:.1f}"]
-        lines.append(f"| {row['method']} | {' | '.join(cells)} |")
+        lines.append(f"| {_named(row)} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def within(table: pd.DataFrame, limit: int) -> pd.DataFrame:
+    """Return for each method the row that makes most use of `limit` bytes; the best average comes first.
+
+    A method is a regime with an adapter and a classifier. Of its settings and budgets that fit, the largest stands for
+    it: choosing by accuracy would be choosing on test images. Bounds, which are no methods, are left out.
+    """
+    fits = table[(table["bytes"] <= limit) & (table["adapter"] != "oracle") & (table["regime"] != "joint")]
+    # Of equal bytes (exemplars that are kept as images, used in part) the largest budget, whose 0 stands for everything.
+    ordered = fits.assign(rank=fits["budget"].replace(0, float("inf"))).sort_values(["bytes", "rank"], kind="stable")
+    best = ordered.groupby(["regime", "adapter", "classifier"], sort=False).tail(1)
+    return best.drop(columns="rank").sort_values("average_mean", ascending=False).reset_index(drop=True)
+
+
+def within_markdown(table: pd.DataFrame, limit: int) -> str:
+    """Return `within` as a table to read."""
+    lines = ["| method | kept of a class | average incremental % | last % | memory bytes |", "|:--|--:|--:|--:|--:|"]
+    for row in within(table, limit).to_dict("records"):
+        kept = "everything" if row["budget"] == 0 else f"{row['budget']} vectors"
+        kept = "" if row["adapter"] in ("-", "exemplars") else kept
+        lines.append(f"| {_named(row)} | {kept} | {_spread(row, 'average')} | {_spread(row, 'last')} | {row['bytes']:,.0f} |")
+    return "\n".join(lines) + "\n"
+
+
+def _named(row: Mapping[Any, Any]) -> str:
+    return f"{row['method']}, {row['setting']}" if row.get("setting") else str(row["method"])
 
 
 def _spread(row: Mapping[Any, Any], metric: str, scale: float = 1, digits: int = 1) -> str:

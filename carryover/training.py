@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -173,9 +173,10 @@ def train(
     first = teacher is None
     epochs = settings.epochs if first else settings.increment_epochs
     network.to(where.device).to(memory_format=torch.channels_last).train()
+    student = Forward(network, where)
     frozen = None
     if teacher is not None and regime.needs_teacher:
-        frozen = folded(teacher).to(where.device).to(memory_format=torch.channels_last)
+        frozen = Forward(folded(teacher).to(where.device).to(memory_format=torch.channels_last), where)
     optimiser = SGD(network.parameters(), settings.momentum, settings.weight_decay)
     batches = Batches(images, where.device, settings.batch_size, seed)
     steps = epochs * len(batches)
@@ -186,12 +187,17 @@ def train(
             for i, (batch, labels, random) in enumerate(batches.epoch(epoch)):
                 rate = learning_rate(settings, first, (epoch * len(batches) + i) / steps)
                 try:
-                    recorded[i] = _step(network, frozen, batch, labels, regime, settings, optimiser, rate, where, random)
+                    recorded[i] = _step(student, frozen, batch, labels, regime, settings, optimiser, rate, where, random)
                 except (torch.OutOfMemoryError, MemoryError) as error:
                     raise TrainingError(
                         f"{title}: a batch of {len(labels)} images needs more memory than there is; set training.batch_size to "
                         f"{max(len(labels) // 2, 2)} or dataset.encoding to 'jpeg' to stream the images."
                     ) from error
+                except RuntimeError as error:
+                    if not any(cls.__name__ == "TorchDynamoException" for cls in type(error).__mro__):
+                        raise
+                    reason = str(error).strip().splitlines()[0]
+                    raise TrainingError(f"{title}: torch cannot compile the network here ({reason}); set machine.compile to 'never'.") from error
                 bar.update(len(labels))
             _check(recorded, losses, epoch * len(batches), steps, settings, first, title)
             losses.append(float(recorded.mean()))
@@ -202,9 +208,30 @@ def train(
     return losses
 
 
+class Forward:
+    """A network's forward pass, compiled where the machine compiles; the network itself stays as it is.
+
+    Args:
+        network: on its device.
+        where: says whether to compile, and in which precision to run.
+    """
+
+    def __init__(self, network: backbones.Network, where: Machine) -> None:
+        self.head = network.head
+        self.where = where
+        self._backbone: Callable[[Tensor], Tensor] = torch.compile(network.backbone) if where.compiles else network.backbone
+
+    def __call__(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return features [b, d], logits [b, classes], both float32, and the last maps [b, d, h, w] of normalised images [b, c, h, w]."""
+        with self.where.autocast():
+            maps = self._backbone(inputs)
+            features = maps.mean(dim=(2, 3))
+            return features.float(), self.head(features).float(), maps
+
+
 def _step(
-    network: backbones.Network,
-    frozen: backbones.Network | None,
+    network: Forward,
+    frozen: Forward | None,
     batch: Tensor,
     labels: Tensor,
     regime: Regime,
@@ -218,13 +245,10 @@ def _step(
     inputs = augment.normalise(augment.crop_and_flip(batch, rows, columns, flips, settings.padding), where.dtype)
     view = None
     if frozen is not None:
-        with torch.inference_mode(), where.autocast():
-            old_features, old_logits = frozen(inputs)
-        # Copied, for autograd refuses to keep tensors that were made in inference mode.
-        view = Teacher(old_features.to(torch.float32, copy=True), old_logits.to(torch.float32, copy=True))
-    with where.autocast():
-        features, logits = network(inputs)
-    loss = torch.stack(list(regime.loss(Step(labels, features.float(), logits.float(), view)).values())).sum()
+        with torch.no_grad():
+            view = Teacher(*frozen(inputs), frozen.head)
+    features, logits, maps = network(inputs)
+    loss = torch.stack(list(regime.loss(Step(labels, features, logits, maps, network.head, view)).values())).sum()
     loss.backward()  # type: ignore[no-untyped-call]
     optimiser.step(rate)
     return loss.detach()

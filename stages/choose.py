@@ -46,7 +46,10 @@ def main() -> None:
     ranking = pd.DataFrame(rows).sort_values(names[0], ascending=False)
     lines = ["| " + " | ".join(ranking.columns) + " |", "|" + "--:|" * len(ranking.columns)]
     lines += ["| " + " | ".join(f"{v:.2f}" if isinstance(v, float) else str(v) for v in row) + " |" for row in ranking.itertuples(index=False)]
-    heading = f"Made by `python -m stages.choose {shlex.join(sys.argv[1:])}` at commit {clones.commit()}.\nNumbers are average incremental accuracy on validation images, %; the first cell ranks."
+    heading = (
+        f"Made by `python -m stages.choose {shlex.join(sys.argv[1:])}` at commit {clones.commit()}.\n"
+        "Numbers are average incremental accuracy on validation images, %; the first cell ranks."
+    )
     with replacing(RESULTS / f"{options.name}.md") as path:
         path.write_text("\n".join([heading, "", *lines, ""]), encoding="utf-8")
     print("\n".join(lines))

@@ -34,6 +34,8 @@ SECTIONS = (
     "regimes",
     "adapters",
     "columns",
+    "paired",
+    "chasing",
     "memory",
     "evaluation",
 )

@@ -14,7 +14,7 @@ from carryover import runs
 from carryover.artefacts import replacing
 from stages import clones
 from stages.command import guard
-from stages.picture import draw
+from stages.picture import draw, draw_memory
 
 RESULTS = Path("docs/results")
 
@@ -27,21 +27,44 @@ def main() -> None:
     parser.add_argument("--orders", nargs="+", type=int, default=[0, 1, 2], help="class-order seeds (default: 0 1 2)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="initialisation seeds (default: 0)")
     parser.add_argument("--classifiers", nargs="+", default=["softmax", "nme"], help="shown in the table (default: softmax nme)")
+    parser.add_argument(
+        "--vary",
+        action="append",
+        default=[],
+        metavar="REGIME.PARAMETER=V1,V2",
+        help="run a regime with other values of a parameter too, beside the rest as it is; may be repeated",
+    )
+    parser.add_argument("--bytes", nargs="*", type=int, default=[], help="add a table of all methods within so many bytes each")
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side, best with machine.threads=1 (default: 1)")
     options = parser.parse_args()
-    pairs = list(itertools.product(options.orders, options.seeds))
-    found = clones.run_all([[*options.overrides, f"protocol.seed={order}", f"seed={seed}"] for order, seed in pairs], options.jobs)
-    tables = [table.assign(order=order, seed=seed) for (order, seed), (table, _) in zip(pairs, found, strict=True)]
-    curves = [curve for _, curve in found]
+    variations = [(axis.split(".")[0], axis.partition("=")[0], value) for axis in options.vary for value in axis.partition("=")[2].split(",")]
+    settings = [None, *variations]
+    runs_wanted = list(itertools.product(options.orders, options.seeds, settings))
+    overrides = [
+        [*options.overrides, f"protocol.seed={order}", f"seed={seed}", *([f"regimes.{setting[1]}={setting[2]}"] if setting else [])]
+        for order, seed, setting in runs_wanted
+    ]
+    tables, curves = [], []
+    for (order, seed, setting), (table, curve) in zip(runs_wanted, clones.run_all(overrides, options.jobs), strict=True):
+        table = table.assign(order=order, seed=seed, setting=f"{setting[1].partition('.')[2]}={setting[2]}" if setting else "")
+        # Of a variation only the regime's own rows are new.
+        tables.append(table[table["regime"] == setting[0]] if setting else table)
+        if not setting:
+            curves.append(curve)
     everything = pd.concat(tables)
     table = runs.aggregate(everything)
     mean = runs.mean_curves(pd.concat(curves))
-    count = f"{len(tables)} {'run' if len(tables) == 1 else 'runs'}"
+    count = f"{len(curves)} {'run' if len(curves) == 1 else 'runs'}"
     heading = f"Made by `python -m stages.compare {shlex.join(sys.argv[1:])}` at commit {clones.commit()}: {count}, mean ± standard deviation."
     _write(options.name, "runs.csv", everything.round(4).to_csv(index=False))
     _write(options.name, "table.csv", table.round(4).to_csv(index=False))
     _write(options.name, "curves.csv", mean.to_csv(index=False))
-    _write(options.name, "table.md", f"{heading}\n\n{runs.markdown(table, options.classifiers)}\n![Accuracy over all classes seen](curves.png)\n")
+    text = f"{heading}\n\n{runs.markdown(table, options.classifiers)}\n![Accuracy over all classes seen](curves.png)\n"
+    for limit in options.bytes:
+        text += f"\nWithin {limit:,} bytes, each method with the largest budget that fits:\n\n{runs.within_markdown(table, limit)}"
+    text += "\n![Accuracy against memory](memory.png)\n"
+    _write(options.name, "table.md", text)
+    draw_memory(table, RESULTS / options.name / "memory.png")
     draw(mean.to_dict("records"), RESULTS / options.name / "curves.png", f"Accuracy over all classes seen, mean of {count}")
     print(runs.markdown(table, options.classifiers))
 

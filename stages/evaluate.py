@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from carryover import artefacts, registry
+from carryover import artefacts, registry, rehearsal
 from carryover.adapters import head_of
 from carryover.artefacts import replacing
 from carryover.evaluation import Evaluation, evaluate
@@ -23,7 +23,10 @@ def main(regime: str, adapter: str, task: str) -> None:
     seen = artefacts.read(layout.observations(regime, task), "observations", regime=regime, task=task)
     observed = {part: (seen[f"{part}_features"], seen[f"{part}_labels"]) for part in ("validation", "test")}
     sizes = seen.fields["sizes"]
-    records = evaluate(memory, head_of(seen.tensors), observed, sizes, settings, **header)
+    # The joint bound keeps everything, and no rehearsal artefact.
+    rehearsed = 0 if regime == "joint" else rehearsal.size(layout.exemplars(regime, task), regime=regime, task=task)
+    header.pop("form", None)
+    records = evaluate(memory, head_of(seen.tensors), observed, sizes, settings, rehearsed, **header)
     with replacing(layout.evaluation(regime, adapter, task)) as path:
         path.write_text(
             json.dumps(fields | {"sizes": sizes, "adapter_parameters": header.get("adapter_parameters", 0), "records": records}, indent=1),

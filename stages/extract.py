@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from carryover import artefacts, backbones, registry
+from carryover import artefacts, backbones, registry, rehearsal
 from carryover.images import read_images
 from carryover.inference import extract
 from carryover.machine import Machine
@@ -17,11 +17,12 @@ def main(regime: str, task: str, previous: str) -> None:
     """Write the pairs of the task's images and of the exemplars, further pairs for the adapters, and the network's head."""
     where = Machine(**registry.checked(Machine, parameters("machine"), "machine"))
     views = Views(**registry.checked(Views, parameters("extraction"), "extraction"))
+    method = registry.build("regimes", regime, parameters("regimes", regime))
     before = networks.read(layout.backbone(regime, previous), regime=regime, task=previous)
     after = networks.read(layout.backbone(regime, task), regime=regime, task=task)
     images, _ = read_images(layout.images(task, "train"), "task-images", task=task, part="train")
     validation, _ = read_images(layout.images(task, "validation"), "task-images", task=task, part="validation")
-    exemplars, _ = read_images(layout.exemplars(regime, previous), "exemplars", regime=regime, task=previous)
+    exemplars = rehearsal.read(layout.exemplars(regime, previous), method.store, regime=regime, task=previous)
 
     # Before the first task the network knows nothing that could be carried: there are no pairs.
     paired = before.classes > 0

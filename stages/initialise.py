@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from carryover import backbones, registry
+from carryover import backbones, registry, rehearsal
 from carryover.errors import ConfigurationError, unknown
-from carryover.images import PackedImages, read_images, write_images
+from carryover.images import PackedImages, read_images
 from carryover.memory import Budget, Memory
 from carryover.seeds import derive
 from stages import layout, networks
@@ -17,8 +17,10 @@ def main(regime: str, first: str, state: str) -> None:
     """Write the empty state of a regime under the name `state`; `first` is the first task, whose images say how many channels there are."""
     columns = parameters("columns")
     _check_names("regimes", [regime], [])
-    _check_names("adapters", columns, ["oracle"])
+    _check_names("adapters", columns, ["exemplars", "oracle"])
+    method = registry.build("regimes", regime, parameters("regimes", regime))
     section = registry.checked(backbones.initialise, parameters("backbone"), "backbone", skip={"channels", "seed"})
+    section["head"] = method.head or section["head"]
     storage = Budget(**registry.checked(Budget, parameters("memory"), "memory")).storage
     seed = derive(natural(parameters("seed"), "seed"), "initialise")
     images, _ = read_images(layout.images(first, "train"), "task-images", task=first, part="train")
@@ -27,7 +29,7 @@ def main(regime: str, first: str, state: str) -> None:
     network = backbones.initialise(**section, channels=channels, seed=seed)
     networks.write(layout.backbone(regime, state), network, regime=regime, task=state)
     none = PackedImages(np.empty((0, height, width, channels), dtype=np.uint8), np.empty(0, dtype=np.int64))
-    write_images(layout.exemplars(regime, state), none, "exemplars", regime=regime, task=state)
+    rehearsal.KeptImages(none, np.empty((0, 0))).write(layout.exemplars(regime, state), regime=regime, task=state)
     for adapter in columns:
         memory = Memory.empty(network.backbone.features, storage)
         memory.write(layout.memory(regime, adapter, state), regime=regime, adapter=adapter, task=state)

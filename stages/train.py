@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import torch
 
-from carryover import registry, training
+from carryover import registry, rehearsal, training
+from carryover.backbones import CosineHead
 from carryover.images import concatenate, read_images
+from carryover.inference import extract
 from carryover.machine import Machine
 from carryover.seeds import derive
 from stages import layout, networks
@@ -23,10 +26,14 @@ def main(regime: str, task: str, previous: str) -> None:
     seed = derive(natural(parameters("seed"), "seed"), "train", task)
     before = networks.read(layout.backbone(regime, previous), regime=regime, task=previous)
     images, fields = read_images(layout.images(task, "train"), "task-images", task=task, part="train")
-    exemplars, _ = read_images(layout.exemplars(regime, previous), "exemplars", regime=regime, task=previous)
+    exemplars = rehearsal.read(layout.exemplars(regime, previous), method.store, regime=regime, task=previous)
 
     network = copy.deepcopy(before)
     network.head.grow(before.classes + len(fields["classes"]), torch.Generator().manual_seed(derive(seed, "head")))
+    if method.imprints and before.classes:
+        features = torch.from_numpy(extract(before, images, where, title=f"imprint {regime} {task}"))
+        assert isinstance(network.head, CosineHead), "only a cosine head can be imprinted"
+        network.head.imprint(features, torch.from_numpy(np.asarray(images.labels)))
     inputs = [layout.backbone(regime, previous), layout.images(task, "train"), layout.exemplars(regime, previous)]
     inputs += [layout.sources("stages", "train"), layout.sources("regimes", regime)]
     checkpoint = training.Checkpoint(

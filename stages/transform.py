@@ -17,17 +17,25 @@ def main(regime: str, adapter: str, task: str, previous: str) -> None:
     fitted = artefacts.read(layout.adapter(regime, adapter, task), "adapter", regime=regime, adapter=adapter, task=task)
     selected = artefacts.read(layout.selection(regime, task), "selection", regime=regime, task=task)
 
+    method = registry.build("adapters", adapter, parameters("adapters", adapter))
     if len(memory.counts):
         if not fitted.fields["fitted"]:
             raise ArtefactError(f"{layout.adapter(regime, adapter, task)} is not fitted, but there is a memory to carry.")
-        method = registry.build("adapters", adapter, parameters("adapters", adapter)).restore(fitted.tensors)
-        memory = memory.carried(method.transform(memory.values()))
+        memory = memory.carried(method.restore(fitted.tensors).transform(memory.values()))
     fields = {"regime": regime, "adapter": adapter, "task": task, "adapter_parameters": fitted.fields["parameters"]}
-    grown = memory.extended(selected["features"], selected["counts"])
+    new = Memory(selected["features"], selected["counts"])
+    if method.keeps == "means":
+        new = new.means()
+    grown = memory.extended(new.features, new.counts)
+    if method.form is not None:
+        # All new vectors count here: a form has a size of its own, whatever the budget of vectors is.
+        grown.condensed(method.form).write(layout.memory(regime, adapter, task), **fields)
+        clock.note(layout.seconds(f"transform-{regime}-{adapter}-{task}"))
+        return
     limit = budget.rows(len(grown.counts), grown.features.shape[1], fields)
     kept = grown.prefix(limit)
     kept.write(layout.memory(regime, adapter, task), **fields)
-    if limit is not None and (short := int((selected["counts"] < limit).sum())):
+    if limit is not None and method.keeps == "vectors" and (short := int((selected["counts"] < limit).sum())):
         print(f"{task}: {short} new classes have fewer than {limit} images and keep all they have.")
     clock.note(layout.seconds(f"transform-{regime}-{adapter}-{task}"))
 

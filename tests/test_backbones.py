@@ -95,6 +95,57 @@ def test_cosine_logits_equal_their_formula() -> None:
     assert np.allclose(head(features).detach().numpy(), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_imprinted_rows_are_mean_unit_features_as_long_as_the_old_rows_on_average(seed: int) -> None:
+    head = backbones.CosineHead(4)
+    head.grow(3, random_state(seed))
+    with torch.no_grad():
+        head.weight.mul_(torch.tensor([[1.0], [2.0], [5.0]]))
+    old = head.weight.detach().numpy().copy()
+    head.grow(5, random_state(seed + 1))
+    random = np.random.default_rng(seed)
+    features, labels = random.gamma(1.0, size=(9, 4)).astype(np.float32), np.array([4, 3, 4, 4, 3, 3, 4, 4, 4])
+    head.imprint(torch.from_numpy(features), torch.from_numpy(labels))
+    found = head.weight.detach().numpy()
+    assert np.array_equal(found[:3], old)
+    length = np.mean([np.sqrt((row.astype(float) ** 2).sum()) for row in old])
+    for label in (3, 4):
+        rows = [f / np.sqrt((f**2).sum()) for f in features[labels == label].astype(float)]
+        mean = np.sum(rows, axis=0) / len(rows)
+        assert np.allclose(found[label], length * mean / np.sqrt((mean**2).sum()), rtol=1e-5, atol=1e-6)
+    assert head.weight.requires_grad and head.weight.is_leaf
+
+
+def test_imprinting_does_not_depend_on_the_features_lengths_and_leaves_classes_without_images_alone() -> None:
+    features, labels = torch.rand(6, 4, generator=random_state(1)), torch.tensor([2, 3, 2, 3, 2, 3])
+    rows = []
+    for scale in (torch.ones(6, 1), torch.rand(6, 1, generator=random_state(2)) * 9 + 1):
+        head = backbones.CosineHead(4)
+        head.grow(5, random_state())
+        before = head.weight.detach().clone()
+        head.imprint(features * scale, labels)
+        assert torch.equal(head.weight[[0, 1, 4]], before[[0, 1, 4]]) and not torch.equal(head.weight[2:4], before[2:4])
+        rows.append(head.weight.detach())
+    assert torch.allclose(rows[0], rows[1], atol=1e-6)
+
+
+def test_without_other_rows_imprinted_rows_have_length_one() -> None:
+    head = backbones.CosineHead(4)
+    head.grow(2, random_state())
+    head.imprint(torch.rand(6, 4, generator=random_state(1)), torch.tensor([0, 1, 0, 1, 1, 1]))
+    assert np.allclose(np.linalg.norm(head.weight.detach().numpy(), axis=1), 1, atol=1e-6)
+
+
+def test_imprinted_classes_are_recognised_without_training() -> None:
+    head = backbones.CosineHead(4)
+    head.grow(4, random_state())
+    labels = torch.arange(40) % 4
+    features = torch.eye(4)[labels] + 0.1 * torch.rand(40, 4, generator=random_state(1))
+    assert not torch.equal(head(features).argmax(dim=1), labels)
+    head.imprint(features, labels)
+    assert torch.equal(head(features).argmax(dim=1), labels)
+
+
 def test_linear_logits_equal_their_formula() -> None:
     head = backbones.LinearHead(4)
     head.grow(3, random_state())

@@ -37,7 +37,7 @@ def head(scale: float | None = None) -> Head:
     return Head(np.eye(3, dtype=np.float32)[[1, 0, 2]], np.zeros(3, dtype=np.float32), scale)
 
 
-def records(budgets: list[int] | None = None, classifiers: Any = ("nme", "softmax", "cosine")) -> list[dict[str, Any]]:
+def records(budgets: list[int] | None = None, classifiers: Any = ("nme", "softmax", "cosine", "gaussian")) -> list[dict[str, Any]]:
     return evaluate(memory(), head(), observed(), SIZES, Evaluation(list(classifiers), budgets=budgets), **FIELDS)
 
 
@@ -49,7 +49,7 @@ def expected(predicted: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
 
 def test_there_is_a_record_for_the_head_and_for_each_classifier_at_each_budget() -> None:
     found = [(record["classifier"], record["budget"]) for record in records([5, 2])]
-    assert found == [("head", None), *((name, budget) for budget in (2, 5, None) for name in ("nme", "softmax", "cosine"))]
+    assert found == [("head", None), *((name, budget) for budget in (2, 5, None) for name in ("nme", "softmax", "cosine", "gaussian"))]
 
 
 def test_budgets_that_hold_the_whole_memory_are_left_out() -> None:

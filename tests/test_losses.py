@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from carryover import registry
+from carryover.backbones import HEADS, CosineHead, LinearHead
 from carryover.regimes import Step, Teacher
 from carryover.regimes.distill import Distill, cosine_distance, knowledge_distillation
 from carryover.regimes.finetune import Finetune
+from carryover.regimes.hybrid import Hybrid
+from carryover.regimes.lwf import LwF
+
+torch.set_num_threads(1)
+CONFIGURATION = Path(__file__).parent.parent / "conf" / "regimes"
 
 
 def log_softmax(logits: np.ndarray) -> np.ndarray:
@@ -34,15 +44,51 @@ def plain_cosine_distance(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.mean([1 - x @ y / (np.linalg.norm(x) * np.linalg.norm(y)) for x, y in zip(a, b, strict=True)]))
 
 
+def make_head(kind: str, d: int, classes: int, seed: int) -> LinearHead | CosineHead:
+    head = HEADS[kind](d)
+    head.grow(classes, torch.Generator().manual_seed(seed))
+    return head
+
+
 def make_step(seed: int, batch: int = 6, d: int = 5, old: int = 3, new: int = 2, teacher: bool = True) -> Step:
+    """A step whose parts are drawn each for itself, so that a gradient tells which of them a term looks at."""
     random = np.random.default_rng(seed)
 
     def tensor(*shape: int) -> Tensor:
         return torch.from_numpy(random.normal(size=shape).astype(np.float32) * 3).requires_grad_()
 
     labels = torch.from_numpy(random.integers(old, old + new, batch))
-    view = Teacher(tensor(batch, d).detach(), tensor(batch, old).detach()) if teacher else None
-    return Step(labels, tensor(batch, d), tensor(batch, old + new), view)
+    view = None
+    if teacher:
+        view = Teacher(tensor(batch, d).detach(), tensor(batch, old).detach(), tensor(batch, d, 2, 2).detach(), make_head("linear", d, old, seed))
+    return Step(labels, tensor(batch, d), tensor(batch, old + new), tensor(batch, d, 2, 2), make_head("linear", d, old + new, seed), view)
+
+
+def true_step(seed: int, kind: str, exemplars: bool, teacher: bool = True, old: int = 3, new: int = 2) -> Step:
+    """A step as in training: features are the maps' mean, logits the head's view of them; labels are of old classes only with exemplars."""
+    random = np.random.default_rng(seed)
+    labels = torch.from_numpy(random.permutation(old + new))
+    if not exemplars:
+        labels = old + labels % new
+
+    def outputs(classes: int) -> tuple[Tensor, Tensor, Tensor, LinearHead | CosineHead]:
+        maps = torch.from_numpy(np.abs(random.normal(size=(old + new, 4, 3, 2))).astype(np.float32)).requires_grad_()
+        head = make_head(kind, 4, classes, int(random.integers(1000)))
+        features = maps.mean(dim=(2, 3))
+        return features, head(features), maps, head
+
+    features, logits, maps, head = outputs(old + new)
+    view = None
+    if teacher:
+        with torch.no_grad():
+            view = Teacher(*outputs(old))
+        view.head.requires_grad_(False)
+    return Step(labels, features, logits, maps, head, view)
+
+
+def configured(name: str) -> Any:
+    """A regime with the parameters of its file in conf/."""
+    return registry.build("regimes", name, yaml.safe_load((CONFIGURATION / f"{name}.yaml").read_text(encoding="utf-8"))[name])
 
 
 def arrays(step: Step) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -131,12 +177,64 @@ def test_finetune_is_cross_entropy_over_all_classes_whatever_the_teacher_says(se
     assert float(terms["cross_entropy"].detach()) == pytest.approx(cross_entropy(logits, labels), rel=1e-5)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_hybrid_s_terms_are_those_of_distill_with_labels_of_old_classes_too(seed: int) -> None:
+    step = make_step(seed)
+    labels = torch.tensor([0, 4, 2, 3, 1, 4])
+    step = Step(labels, step.features, step.logits, step.maps, step.head, step.teacher)
+    _, features, logits, old_features, old_logits = arrays(step)
+    terms = Hybrid({"per_class": 2, "total": None}, distillation=1.5, temperature=3.0, feature=0.7).loss(step)
+    expected = {
+        "cross_entropy": cross_entropy(logits, labels.numpy()),
+        "distillation": 1.5 * plain_distillation(logits[:, :3], old_logits, 3.0),
+        "feature": 0.7 * plain_cosine_distance(features, old_features),
+    }
+    assert {name: float(term.detach()) for name, term in terms.items()} == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("separate", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_lwf_is_cross_entropy_and_distillation_of_logits(seed: int, separate: bool) -> None:
+    step = make_step(seed)
+    labels, _, logits, _, old_logits = arrays(step)
+    terms = LwF(distillation=1.5, temperature=3.0, separate=separate).loss(step)
+    expected = (cross_entropy(logits[:, 3:], labels - 3) if separate else cross_entropy(logits, labels)) + 1.5 * plain_distillation(
+        logits[:, :3], old_logits, 3.0
+    )
+    assert float(sum(term.detach() for term in terms.values())) == pytest.approx(expected, rel=1e-5)
+
+
+def test_lwf_has_no_pull_on_features_not_even_on_a_feature_of_zero() -> None:
+    step = make_step(2)
+    with torch.no_grad():
+        step.features[0] = 0
+    terms = LwF().loss(step)
+    assert float(terms["feature"].detach()) == 0
+    torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+    assert step.features.grad is None or bool((step.features.grad == 0).all())
+    assert step.logits.grad is not None and bool((step.logits.grad != 0).any())
+
+
+@pytest.mark.parametrize("kind", sorted(HEADS))
 @pytest.mark.parametrize("name", registry.names("regimes"))
-def test_the_loss_of_every_regime_is_scalar_finite_and_reaches_the_logits(name: str) -> None:
-    regime = registry.build("regimes", name, {})
+def test_the_loss_of_every_regime_is_finite_and_every_term_reaches_the_network(name: str, kind: str) -> None:
+    regime = configured(name)
+    if regime.head not in (None, kind):
+        pytest.skip(f"networks of this regime have a {regime.head} head")
     for teacher in (True, False):
-        step = make_step(4, teacher=teacher)
-        total = torch.stack(list(regime.loss(step).values())).sum()
-        assert total.shape == () and bool(torch.isfinite(total))
-        total.backward()  # type: ignore[no-untyped-call]
-        assert step.logits.grad is not None and bool((step.logits.grad != 0).any())
+        step = true_step(4, kind, regime.store is not None, teacher)
+        terms = regime.loss(step)
+        for term_name, term in terms.items():
+            assert term.shape == () and bool(torch.isfinite(term)), term_name
+        torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+        for tensor in (step.maps, *step.head.parameters()):
+            assert tensor.grad is not None and bool((tensor.grad != 0).any()) and bool(torch.isfinite(tensor.grad).all())
+        if step.teacher is not None:
+            assert step.teacher.maps.grad is None and all(parameter.grad is None for parameter in step.teacher.head.parameters())
+
+
+@pytest.mark.parametrize("name", registry.names("regimes"))
+def test_the_first_task_has_no_term_that_holds_to_a_teacher(name: str) -> None:
+    regime = configured(name)
+    first, later = (regime.loss(true_step(5, regime.head or "linear", regime.store is not None, teacher)) for teacher in (False, True))
+    assert len(first) == 1 and (not regime.needs_teacher or set(first) < set(later))

@@ -183,8 +183,8 @@ def test_the_table_has_a_line_for_each_shown_row() -> None:
 @pytest.mark.parametrize(
     ("coordinates", "name"),
     [
-        (("distill", "sdc", "nme"), "SDC (distill x sdc x nme)"),
-        (("distill", "-", "head"), "LwF (distill x head)"),
+        (("distill", "sdc_means", "nme"), "SDC (distill x sdc_means x nme)"),
+        (("lwf", "-", "head"), "LwF (lwf x head)"),
         (("rehearsal", "mlp", "cosine"), "rehearsal x mlp x cosine"),
     ],
 )
@@ -218,3 +218,50 @@ def test_the_table_of_several_runs() -> None:
     (line,) = (line for line in text.splitlines() if line.startswith("| mlp"))
     parts = [part.strip() for part in line.strip("|").split("|")]
     assert parts == ["mlp", "55.0 ± 5.6", "1.0 ± 0.0", "2.0 ± 0.0", "10.0 ± 6.0", "50 ± 0", "100", ""]
+
+
+def budgets() -> pd.DataFrame:
+    """A method with two budgets, rehearsal with two settings, and the oracle, as `runs.aggregate` gives them."""
+    columns = ["regime", "setting", "adapter", "classifier", "budget", "method", "bytes", "average_mean"]
+    rows = [
+        ("distill", "", "mlp", "softmax", 0, "ours", 1000.0, 70.0),
+        ("distill", "", "mlp", "softmax", 5, "ours", 100.0, 60.0),
+        ("distill", "", "oracle", "softmax", 5, "oracle", 100.0, 90.0),
+        ("rehearsal", "", "exemplars", "nme", 0, "iCaRL", 500.0, 65.0),
+        ("rehearsal", "", "exemplars", "nme", 5, "iCaRL", 500.0, 66.0),
+        ("rehearsal", "exemplars.per_class=2", "exemplars", "nme", 0, "iCaRL", 50.0, 64.0),
+    ]
+    frame = pd.DataFrame(rows, columns=columns)
+    return frame.assign(average_sd=math.nan, last_mean=50.0, last_sd=math.nan)
+
+
+@pytest.mark.parametrize(("limit", "expected"), [(100, [("iCaRL", 64.0), ("ours", 60.0)]), (500, [("iCaRL", 65.0), ("ours", 60.0)]), (60, [("iCaRL", 64.0)])])
+def test_within_so_many_bytes_each_method_makes_the_most_of_them(limit: int, expected: list[tuple[str, float]]) -> None:
+    found = runs.within(budgets(), limit)
+    assert list(zip(found["method"], found["average_mean"], strict=True)) == expected
+
+
+def test_the_table_within_so_many_bytes_says_what_is_kept() -> None:
+    lines = runs.within_markdown(budgets(), 100).splitlines()
+    assert lines[2] == "| iCaRL, exemplars.per_class=2 |  | 64.0 | 50.0 | 50 |"
+    assert lines[3] == "| ours | 5 vectors | 60.0 | 50.0 | 100 |"
+
+
+def test_settings_are_compared_within_themselves() -> None:
+    two = pd.concat([several_runs().assign(setting=""), several_runs().assign(setting="x=1", average=lambda frame: frame["average"] + 5)])
+    table = runs.aggregate(two).set_index(["setting", "adapter"])
+    assert table.loc[("x=1", "mlp"), "average_mean"] == pytest.approx(60)
+    assert table.loc[("x=1", "mlp"), "difference_mean"] == pytest.approx(10) and table.loc[("", "mlp"), "runs"] == 3
+
+
+def test_a_method_is_shown_under_its_own_classifier_where_there_is_one() -> None:
+    frame = report.results(report.records([*cells(), *cells(("none",), regime="rehearsal")]))
+    exemplars = frame[(frame["regime"] == "rehearsal") & (frame["adapter"] == "none")].assign(adapter="exemplars")
+    shown = report.shown(pd.concat([frame, exemplars], ignore_index=True), "softmax")
+    assert shown[shown["adapter"] == "exemplars"]["classifier"].tolist() == ["nme"]
+    assert set(shown[shown["adapter"] == "mlp"]["classifier"]) == {"softmax"}
+
+
+def test_exemplars_are_no_adapter_that_closes_a_gap() -> None:
+    table = report.records([*cells(), *[{**one, "adapter": "exemplars"} for one in cells(("mlp",))]])
+    assert pd.isna(row_of(report.results(table), "exemplars")["gap_closed_average"])

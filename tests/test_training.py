@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -298,6 +300,37 @@ def test_bfloat16_learns_too() -> None:
     losses = train(student, None, pictures(80), Finetune(), settings(epochs=8), Machine("cpu", "bfloat16", 1), 0)
     assert losses[-1] < 0.4 * losses[0]
     assert all(array.dtype == np.float32 for array in to_arrays(student).values())
+
+
+@pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch compiles with a C++ compiler")
+@pytest.mark.timeout(300)
+def test_a_compiled_run_learns_what_an_eager_one_does() -> None:
+    teacher, _ = run()
+    results = []
+    for compile in ("never", "always"):
+        where = Machine("cpu", "float32", 1, compile)  # type: ignore[arg-type]
+        trained = network(3, seed=1)
+        losses = train(trained, teacher, pictures(classes=3), Distill(), settings(increment_epochs=1), where, seed=3)
+        results.append((losses, to_arrays(trained)))
+    (eager, weights), (compiled, others) = results
+    assert compiled == pytest.approx(eager, rel=1e-3)
+    assert weights.keys() == others.keys()
+    assert all(np.allclose(weights[name], others[name], atol=1e-3) for name in weights)
+
+
+def test_a_network_that_cannot_be_compiled_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    class TorchDynamoException(RuntimeError):
+        pass
+
+    def fail(module: torch.nn.Module) -> Any:
+        def call(_: Tensor) -> Tensor:
+            raise TorchDynamoException("no C++ compiler\nand a long story")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", fail)
+    with pytest.raises(TrainingError, match=r"cannot compile the network here \(no C\+\+ compiler\); set machine.compile to 'never'\.$"):
+        train(network(), None, pictures(), Finetune(), settings(), Machine("cpu", "float32", 1, "always"), seed=0)
 
 
 def test_a_fingerprint_names_contents_and_settings_not_paths(tmp_path: Path) -> None:

@@ -2,16 +2,24 @@
 
 An adapter has scikit-learn's manners: constructor arguments are its parameters, stored unchanged; `fit(previous,
 current, labels, head)` learns from pairs and returns self; `transform(features)` carries stored features; what is
-learned ends in an underscore. `state()` and `restore(arrays)` turn what was learned into arrays and back.
+learned ends in an underscore. `state()` and `restore(arrays)` turn what was learned into arrays and back. What else it
+wants is said by the attributes of `Adapter`, which it inherits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
+
+from carryover.forms import Form
+
+if TYPE_CHECKING:
+    from carryover.backbones import Network
+    from carryover.images import ImageSet
+    from carryover.machine import Machine
 
 
 @dataclass(frozen=True)
@@ -34,24 +42,57 @@ def head_of(arrays: Mapping[str, np.ndarray]) -> Head:
     return Head(weight, arrays["head_bias"])
 
 
-class Adapter(Protocol):
-    """The interface of an adapter."""
+class Adapter:
+    """The interface of an adapter.
+
+    Attributes:
+        keeps: "vectors", or "means" for methods that keep one mean vector of each class and nothing else.
+        form: how the memory is written down between tasks, where that is not as vectors.
+    """
+
+    keeps: ClassVar[Literal["vectors", "means"]] = "vectors"
+    form: Form | None = None
 
     def fit(self, previous: np.ndarray, current: np.ndarray, labels: np.ndarray | None = None, head: Head | None = None) -> Self:
         """Learn the map from `previous` [n, d] to `current` [n, d]; row i of both is the same image, of class labels[i]."""
-        ...
+        raise NotImplementedError
 
     def transform(self, features: np.ndarray) -> np.ndarray:
         """Carry features [m, d] of the previous network into the current one's space, float32 [m, d]."""
-        ...
+        raise NotImplementedError
 
     def state(self) -> dict[str, np.ndarray]:
         """Return what was learned, as arrays by name."""
-        ...
+        raise NotImplementedError
 
     def restore(self, arrays: dict[str, np.ndarray]) -> Self:
         """Take back what `state` returned."""
-        ...
+        raise NotImplementedError
+
+
+class Chasing(Adapter):
+    """The interface of an adapter that looks at images and networks, not at pairs; it is fitted by the stage `chase`."""
+
+    def chase(
+        self,
+        stored: np.ndarray,
+        images: ImageSet,
+        previous_features: np.ndarray,
+        previous: Network,
+        current: Network,
+        where: Machine,
+        seed: int,
+    ) -> Self:
+        """Learn from the memory's rows `stored` [m, d], the task's images with their previous features [n, d], and both networks."""
+        raise NotImplementedError
+
+    def fit(self, previous: np.ndarray, current: np.ndarray, labels: np.ndarray | None = None, head: Head | None = None) -> Self:
+        """Refuse: pairs are not enough.
+
+        Raises:
+            TypeError: always.
+        """
+        raise TypeError(f"{type(self).__name__} learns from images and networks: call chase.")
 
 
 def parameter_count(adapter: Any) -> int:

@@ -11,12 +11,12 @@ from typing import Annotated, Self
 import numpy as np
 from pydantic import Field
 
-from carryover.adapters import Head, check_features, check_pairs
+from carryover.adapters import Adapter, Head, check_features, check_pairs
 
 __all__ = ["LinearAdapter"]
 
 
-class LinearAdapter:
+class LinearAdapter(Adapter):
     """An affine map x A + b, by least squares with a ridge.
 
     Args:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 import numpy as np
 from pydantic import Field
 
-from carryover.adapters import Head, check_features, check_pairs
+from carryover.adapters import Adapter, Head, check_features, check_pairs
 from carryover.adapters.linear import LinearAdapter
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ __all__ = ["MLPAdapter"]
 CHUNK = 2048
 
 
-class MLPAdapter:
+class MLPAdapter(Adapter):
     """A perceptron with two hidden layers, alone (the paper's form) or added to the identity or to the ridge solution.
 
     Args:

@@ -6,12 +6,12 @@ from typing import Self
 
 import numpy as np
 
-from carryover.adapters import Head, check_features, check_pairs
+from carryover.adapters import Adapter, Head, check_features, check_pairs
 
 __all__ = ["NoAdapter"]
 
 
-class NoAdapter:
+class NoAdapter(Adapter):
     """The identity."""
 
     def fit(self, previous: np.ndarray, current: np.ndarray, labels: np.ndarray | None = None, head: Head | None = None) -> Self:

@@ -12,7 +12,7 @@ from typing import Annotated, Self
 import numpy as np
 from pydantic import Field
 
-from carryover.adapters import Head, check_features, check_pairs
+from carryover.adapters import Adapter, Head, check_features, check_pairs
 
 __all__ = ["SDCAdapter"]
 
@@ -20,7 +20,7 @@ __all__ = ["SDCAdapter"]
 CHUNK = 1024
 
 
-class SDCAdapter:
+class SDCAdapter(Adapter):
     """Semantic drift compensation.
 
     Args:

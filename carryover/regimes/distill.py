@@ -13,12 +13,12 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from carryover.regimes import Step
+from carryover.regimes import Regime, Step
 
 __all__ = ["Distill"]
 
 
-class Distill:
+class Distill(Regime):
     """Cross-entropy, knowledge distillation and feature distillation.
 
     Args:

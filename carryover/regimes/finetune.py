@@ -5,15 +5,13 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional as F
 
-from carryover.regimes import Step
+from carryover.regimes import Regime, Step
 
 __all__ = ["Finetune"]
 
 
-class Finetune:
+class Finetune(Regime):
     """Cross-entropy over all classes seen so far, on the new task's images alone."""
-
-    needs_teacher = False
 
     def loss(self, step: Step) -> dict[str, Tensor]:
         """Return {"cross_entropy"}: the mean over the batch of -log softmax(logits)_label."""

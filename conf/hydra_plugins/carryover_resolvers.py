@@ -21,9 +21,15 @@ def joint(when: str, protocol: DictConfig) -> ListConfig:
     return OmegaConf.create([task["id"] for task in chosen[when]])
 
 
-def columns(adapters: DictConfig) -> ListConfig:
-    """Return the columns of the table: the adapters, and the oracle that bounds them."""
-    return OmegaConf.create([*adapters, "oracle"])
+def columns(adapters: DictConfig, regimes: DictConfig) -> ListConfig:
+    """Return the columns of the table: the adapters, the exemplars where a regime keeps any, and the oracle that bounds them."""
+    rehearsing = any("exemplars" in (section or {}) for section in regimes.values())
+    return OmegaConf.create([*adapters, *(["exemplars"] if rehearsing else []), "oracle"])
+
+
+def paired(adapters: DictConfig, chasing: DictConfig) -> ListConfig:
+    """Return the adapters that learn from pairs of features, all but those that chase."""
+    return OmegaConf.create([name for name in adapters if name not in chasing])
 
 
 def stem(path: str) -> str:
@@ -32,5 +38,5 @@ def stem(path: str) -> str:
     return re.sub(r"\.(tar|tgz|tbz2|txz|zip)(\.\w+)?$", "", name) or "images"
 
 
-for name, function in {"tasks": tasks, "joint": joint, "columns": columns, "stem": stem}.items():
+for name, function in {"tasks": tasks, "joint": joint, "columns": columns, "paired": paired, "stem": stem}.items():
     OmegaConf.register_new_resolver(f"carryover_{name}", function, replace=True)

@@ -16,7 +16,7 @@ from PIL import Image
 from carryover import artefacts
 
 TRAIN = ("train", "distill", "task1", "task0")
-SELECT = ("select", "distill", "task1", "task0")
+KEEP = ("keep", "distill", "task1", "task0")
 ADAPT = ("adapt", "distill", "linear", "task1")
 TRANSFORM = ("transform", "distill", "linear", "task1", "task0")
 
@@ -49,10 +49,10 @@ def refused(project: Project, *command: str) -> str:
         ({"backbone__architecture": "resnet23"}, ("initialise", "distill", "task0", "empty"), ["'resnet23'", "resnet32"]),
         ({"memory__storage": "float8"}, TRANSFORM, ["memory.storage", "'float8'"]),
         ({"seed": "one"}, ("initialise", "distill", "task0", "empty"), ["seed", "'one'", "whole number"]),
-        ({"regimes": {"distil": {}}}, SELECT, ["'distill'", "did you mean 'distil'"]),
+        ({"regimes": {"distil": {}}}, KEEP, ["'distill'", "did you mean 'distil'"]),
         ({"training__epoch": 3}, TRAIN, ["training", "'epoch'", "did you mean 'epochs'"]),
         ({"regimes__distill": {"temprature": 2.0}}, TRAIN, ["'temprature'", "did you mean 'temperature'"]),
-        ({"trainings": {}}, SELECT, ["section in params.yaml", "'trainings'", "did you mean 'training'"]),
+        ({"trainings": {}}, KEEP, ["section in params.yaml", "'trainings'", "did you mean 'training'"]),
         ({"machine__device": "tpu"}, TRAIN, ["machine.device", "'tpu'"]),
         ({"adapters": {"linera": {}}}, ADAPT, ["'linear'", "did you mean 'linera'"]),
         ({"adapters": None}, ADAPT, ["'adapters'", "mapping"]),
@@ -109,7 +109,7 @@ def _not_finite(path: Path) -> bytes:
 FILES = {
     "data/backbones/distill/task0.safetensors": TRAIN,
     "data/tasks/task1/train.safetensors": TRAIN,
-    "data/exemplars/distill/task0.safetensors": SELECT,
+    "data/exemplars/distill/task0.safetensors": KEEP,
     "data/features/distill/task1.safetensors": ADAPT,
     "data/memories/distill/task0/linear.safetensors": TRANSFORM,
     "data/adapters/distill/linear/task1.safetensors": TRANSFORM,

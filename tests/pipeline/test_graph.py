@@ -13,7 +13,7 @@ import pytest
 import yaml
 from conftest import ROOT, Project
 
-LEARNING = {"initialise", "train", "extract", "select", "adapt", "transform"}
+LEARNING = {"initialise", "train", "extract", "select", "keep", "adapt", "chase", "transform"}
 MEASURING = {"oracle", "joint", "evaluate", "evaluate_joint", "report"}
 COMMON = {"sources", "prepare", "split"}
 
@@ -76,7 +76,7 @@ def _writer(path: str, writer: dict[str, dict[str, Any]]) -> dict[str, Any] | No
 
 def test_learning_stages_read_their_own_task_and_the_state_before_it(checkout: Project) -> None:
     stages = stages_of(checkout.root)
-    assert {stage["verb"] for stage in stages.values()} == LEARNING | MEASURING | COMMON
+    assert {stage["verb"] for stage in stages.values()} == (LEARNING | MEASURING | COMMON) - {"chase"}
     assert {(stage["regime"], stage["task"]) for stage in stages.values() if stage["verb"] == "train"} == {
         (regime, task) for regime in ("finetune", "distill") for task in ("task0", "task1")
     }
@@ -86,6 +86,14 @@ def test_learning_stages_read_their_own_task_and_the_state_before_it(checkout: P
 def test_learning_stages_of_the_committed_parameters_do_so_too(fresh: Callable[[str], Project]) -> None:
     project = fresh("committed")
     (project.root / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    assert violations(project.root) == []
+
+
+def test_learning_stages_of_every_method_do_so_too(fresh: Callable[[str], Project]) -> None:
+    project = fresh("everything")
+    names = {group: ",".join(sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))) for group in ("regimes", "adapters")}
+    project.compose(f"regimes=[{names['regimes']}]", f"adapters=[{names['adapters']}]")
+    assert {stage["verb"] for stage in stages_of(project.root).values()} == LEARNING | MEASURING | COMMON
     assert violations(project.root) == []
 
 
@@ -114,7 +122,8 @@ def test_only_stages_that_measure_reach_what_was_seen(checkout: Project) -> None
         ("train", "data/exemplars/${item.regime}/${tasks[0].id}.safetensors"),
         ("train", "data/exemplars"),
         ("extract", "data/tasks/${item.task.id}/test.safetensors"),
-        ("select", "data/tasks/${item.task.id}"),
+        ("keep", "data/tasks/${item.task.id}"),
+        ("keep", "data/exemplars/${item.regime}/${tasks[0].id}.safetensors"),
         ("adapt", "data/observations/${item.regime}/${item.task.id}.safetensors"),
         ("transform", "data/memories/${item.regime}/${item.task.id}/oracle.safetensors"),
         ("transform", "data/copied"),
@@ -187,7 +196,7 @@ def test_a_stage_depends_on_its_code(name: str) -> None:
     if name != "sources":
         assert f"data/sources/stages/{_module(stage)}.json" in stage["deps"]
     for group in ("regime", "adapter"):
-        if f"{group}s.${{item.{group}}}" in stage.get("params", []) and _module(stage) != "select":
+        if f"{group}s.${{item.{group}}}" in stage.get("params", []):
             assert f"data/sources/{group}s/${{item.{group}}}.json" in stage["deps"]
 
 
@@ -204,7 +213,8 @@ def learned(shared_copy: Project) -> dict[str, set[str]]:
     calls = {
         "train": ("distill", "task1", "task0"),
         "extract": ("distill", "task1", "task0"),
-        "select": ("distill", "task1", "task0"),
+        "select": ("distill", "task1"),
+        "keep": ("distill", "task1", "task0"),
         "adapt": ("distill", "linear", "task1"),
         "transform": ("distill", "linear", "task1", "task0"),
         "evaluate": ("distill", "linear", "task1"),
@@ -225,7 +235,7 @@ def test_a_task_is_learned_without_any_other_image(project: Project, shared_copy
 
 
 def test_sources_list_every_imported_file(shared_copy: Project, learned: dict[str, set[str]]) -> None:
-    methods = {"train": ["regimes/distill"], "adapt": ["adapters/linear"], "transform": ["adapters/linear"]}
+    methods = {"train": ["regimes/distill"], "extract": ["regimes/distill"], "keep": ["regimes/distill"], "adapt": ["adapters/linear"], "transform": ["adapters/linear"]}
     for name, imported in learned.items():
         listed: set[str] = set()
         for source in [f"stages/{name}", *methods.get(name, [])]:

@@ -1,0 +1,74 @@
+"""`gaussian`: the memory is a mean and a covariance of each class, which follow the map that carries vectors.
+
+After Rypesc et al., "Task-recency bias strikes back: adapting covariances in exemplar-free class incremental learning" (AdaGauss),
+NeurIPS 2024: between tasks a class is a normal distribution; rows drawn from it are carried, and their mean and covariance are the
+class's in the new feature space. With a linear map x A + b these are exactly mu A + b and A' S A.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from pydantic import Field
+
+from carryover.adapters import Adapter, Head
+from carryover.adapters.linear import LinearAdapter
+from carryover.adapters.mlp import MLPAdapter
+from carryover.adapters.none import NoAdapter
+from carryover.forms.gaussian import GaussianForm
+
+__all__ = ["GaussianAdapter"]
+
+
+class GaussianAdapter(Adapter):
+    """A class's mean and covariance, carried by an adapter for vectors.
+
+    Args:
+        carry: the adapter, "none", "linear" or "mlp".
+        ridge: of the linear map, and of the perceptron's linear start, as in `LinearAdapter`.
+        width: of the perceptron, as in `MLPAdapter`.
+        steps: of the perceptron's training.
+        samples: rows of a class that stand for its distribution, as in `GaussianForm`.
+        storage: the number type of the covariances' factors.
+    """
+
+    def __init__(
+        self,
+        carry: Literal["none", "linear", "mlp"] = "linear",
+        ridge: Annotated[float, Field(ge=0)] = 0.01,
+        width: Annotated[float, Field(gt=0)] = 8,
+        steps: Annotated[int, Field(gt=0)] = 200,
+        samples: Annotated[int, Field(gt=0)] = 500,
+        storage: Literal["float16", "float32"] = "float16",
+    ) -> None:
+        self.carry = carry
+        self.ridge = ridge
+        self.width = width
+        self.steps = steps
+        self.samples = samples
+        self.storage = storage
+        self.form = GaussianForm(samples, storage)
+
+    def fit(self, previous: np.ndarray, current: np.ndarray, labels: np.ndarray | None = None, head: Head | None = None) -> Self:
+        """Fit the map on pairs [n, d]."""
+        self.map_ = self._map().fit(previous, current, labels, head)
+        return self
+
+    def transform(self, features: np.ndarray) -> np.ndarray:
+        """Carry features [m, d] by the map."""
+        return self.map_.transform(features)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return the map's arrays."""
+        return self.map_.state()
+
+    def restore(self, arrays: dict[str, np.ndarray]) -> Self:
+        """Take back the map's arrays."""
+        self.map_ = self._map().restore(arrays)
+        return self
+
+    def _map(self) -> Adapter:
+        if self.carry == "mlp":
+            return MLPAdapter(width=self.width, steps=self.steps, ridge=self.ridge)
+        return LinearAdapter(self.ridge) if self.carry == "linear" else NoAdapter()

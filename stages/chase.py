@@ -1,0 +1,35 @@
+"""chase: fit an adapter that looks at the task's images and at both networks, not at pairs of features alone."""
+
+from __future__ import annotations
+
+from carryover import adapters, artefacts, registry
+from carryover.images import read_images
+from carryover.machine import Machine
+from carryover.memory import Memory
+from carryover.seeds import derive
+from stages import layout, networks
+from stages.command import Stopwatch, natural, parameters, run
+
+
+def main(regime: str, adapter: str, task: str, previous: str) -> None:
+    """Write the adapter of a task; after the first task there is nothing to carry, and an unfitted one is written."""
+    clock = Stopwatch()
+    where = Machine(**registry.checked(Machine, parameters("machine"), "machine"))
+    method = registry.build("adapters", adapter, parameters("adapters", adapter))
+    memory = Memory.read(layout.memory(regime, adapter, previous), regime=regime, adapter=adapter, task=previous)
+    fitted = bool(len(memory.counts))
+    if fitted:
+        pairs = artefacts.read(layout.features(regime, task), "features", regime=regime, task=task)
+        images, _ = read_images(layout.images(task, "train"), "task-images", task=task, part="train")
+        before = networks.read(layout.backbone(regime, previous), regime=regime, task=previous)
+        after = networks.read(layout.backbone(regime, task), regime=regime, task=task)
+        seed = derive(natural(parameters("seed"), "seed"), "chase", regime, adapter, task)
+        method.chase(memory.values(), images, pairs["previous"], before, after, where, seed)
+    state = method.state() if fitted else {}
+    fields = {"parameters": adapters.parameter_count(method) if fitted else 0, "fitted": fitted}
+    artefacts.write(layout.adapter(regime, adapter, task), "adapter", state, regime=regime, adapter=adapter, task=task, **fields)
+    clock.note(layout.seconds(f"adapt-{regime}-{adapter}-{task}"))
+
+
+if __name__ == "__main__":
+    run(main, "regime", "adapter", "task", "previous")
