@@ -149,7 +149,10 @@ class CosineHead(nn.Module):
             length = self.weight[others].norm(dim=1).mean() if bool(others.any()) else torch.tensor(1.0)
             rows = F.normalize(features, dim=1)
             for label in present.tolist():
-                self.weight[label] = length * F.normalize(rows[labels == label].mean(dim=0), dim=0)
+                mean = rows[labels == label].mean(dim=0)
+                # A class whose features are all zero has no direction: its row stays as it was drawn.
+                if bool(mean.any()):
+                    self.weight[label] = length * F.normalize(mean, dim=0)
 
 
 HEADS: dict[str, type[LinearHead] | type[CosineHead]] = {"linear": LinearHead, "cosine": CosineHead}

@@ -84,9 +84,9 @@ def test_new_classes_are_kept_in_their_herding_order(seed: int) -> None:
 
 
 @settings(deadline=None, max_examples=20)
-@given(counts=st.lists(st.integers(1, 6), min_size=1, max_size=3), limit=st.integers(1, 6), seed=st.integers(0, 99))
-def test_each_row_of_features_is_that_of_its_image_under_the_new_network(counts: list[int], limit: int, seed: int) -> None:
-    store = Exemplars(per_class=limit)
+@given(counts=st.lists(st.integers(1, 6), min_size=1, max_size=3), total=st.integers(6, 20), seed=st.integers(0, 99))
+def test_each_row_of_features_is_that_of_its_image_under_the_new_network(counts: list[int], total: int, seed: int) -> None:
+    store = Exemplars(total=total)
     images, features = task(0, counts, seed)
     kept = store.update(learned(images, features))
     more, further = task(len(counts), counts, seed)

@@ -195,12 +195,13 @@ def test_an_all_zero_map_gives_no_gradient_and_no_nan(kind: str, dead: str) -> N
         assert bool(torch.isfinite(before.grad).all()) and bool(torch.isfinite(head.weight.grad).all())
 
 
+@pytest.mark.parametrize("separate", [False, True])
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("seed", SEEDS)
-def test_lwm_s_terms_equal_the_paper_s_formula_for_the_old_class_the_teacher_finds_likeliest(seed: int, kind: str) -> None:
-    step = make_step(seed, kind)
+def test_lwm_s_terms_equal_the_paper_s_formula_for_the_old_class_the_teacher_finds_likeliest(seed: int, kind: str, separate: bool) -> None:
+    step = make_step(seed, kind, labels=[OLD + i % NEW for i in range(OLD + NEW)])
     assert step.teacher is not None
-    terms = Attention(distillation=1.5, temperature=3.0, attention=0.7).loss(step)
+    terms = Attention(distillation=1.5, temperature=3.0, attention=0.7, separate=separate).loss(step)
     logits, old = plain(step.logits), plain(step.teacher.logits)
     likeliest = np.array([max(range(OLD), key=lambda c: row[c]) for row in old])
     assert len(set(likeliest)) > 1
@@ -211,7 +212,9 @@ def test_lwm_s_terms_equal_the_paper_s_formula_for_the_old_class_the_teacher_fin
         plain_grad_cam(plain(step.teacher.maps), step.teacher.head, likeliest),
     )
     expected = {
-        "cross_entropy": plain_cross_entropy(logits, step.labels.numpy()),
+        "cross_entropy": (
+            plain_cross_entropy(logits[:, OLD:], step.labels.numpy() - OLD) if separate else plain_cross_entropy(logits, step.labels.numpy())
+        ),
         "distillation": -1.5 * float((soft * (student - np.log(np.exp(student).sum(axis=1, keepdims=True)))).sum(axis=1).mean()),
         "attention": 0.7 * plain_attention_distance(new_maps, old_maps),
     }
@@ -223,8 +226,8 @@ def test_attention_distillation_is_zero_where_the_student_is_the_teacher(kind: s
     step = make_step(0, kind)
     teacher = Teacher(step.features.detach(), step.logits[:, :OLD].detach(), step.maps.detach(), copy.deepcopy(step.head))
     same = Step(step.labels, step.features, step.logits, step.maps, step.head, teacher)
-    assert float(Attention(attention=1.0).loss(same)["attention"].detach()) == 0
-    assert float(Attention(attention=1.0).loss(step)["attention"].detach()) > 0.1
+    assert float(Attention(attention=1.0, separate=False).loss(same)["attention"].detach()) == 0
+    assert float(Attention(attention=1.0, separate=False).loss(step)["attention"].detach()) > 0.1
 
 
 class TinyNetwork(nn.Module):
@@ -270,7 +273,7 @@ def test_the_attention_gradient_equals_central_differences_and_flows_through_alp
 
     def term() -> Tensor:
         features, logits, maps, head = student(images)
-        return Attention(attention=1.0).loss(Step(labels, features, logits, maps, head, view))["attention"]
+        return Attention(attention=1.0, separate=False).loss(Step(labels, features, logits, maps, head, view))["attention"]
 
     assert term().dtype == torch.float64
     parameters = [student.convolution.weight, student.head.weight]

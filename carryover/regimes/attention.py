@@ -1,8 +1,8 @@
 """`attention`: learning without memorizing, distillation of logits and of the attention of the old classes.
 
 Dhar et al., "Learning without memorizing", CVPR 2019: L = L_C + beta L_D + gamma L_AD, with the attention distillation
-L_AD = | Q_old / |Q_old|_2 - Q_new / |Q_new|_2 |_1 (equation 3), Q the Grad-CAM map of the old class that the previous
-network finds likeliest. Grad-CAM is that of Selvaraju et al., ICCV 2017: Q = ReLU(sum_k alpha_k A_k), alpha_k the mean
+L_AD = | Q_old / |Q_old|_2 - Q_new / |Q_new|_2 |_1 (equation 3), Q the Grad-CAM map of the likeliest old class, here
+by the previous network. Grad-CAM is that of Selvaraju et al., ICCV 2017: Q = ReLU(sum_k alpha_k A_k), alpha_k the mean
 over space of the derivative of the class's score by the map A_k.
 
 The new network's map is part of the loss, so its weights alpha are computed with a graph of their own: the gradient
@@ -32,28 +32,32 @@ class Attention(Regime):
         distillation: beta, the weight of knowledge distillation.
         temperature: T, by which the logits of both networks are divided.
         attention: gamma, the weight of attention distillation.
+        separate: whether cross-entropy is taken over the new task's classes alone, as in `LwF`.
     """
 
     needs_teacher = True
 
     def __init__(
         self,
-        distillation: Annotated[float, Field(ge=0)] = 2.0,
+        distillation: Annotated[float, Field(ge=0)] = 3.0,
         temperature: Annotated[float, Field(gt=0)] = 2.0,
         attention: Annotated[float, Field(ge=0)] = 0.1,
+        separate: bool = True,
     ) -> None:
         self.distillation = distillation
         self.temperature = temperature
         self.attention = attention
+        self.separate = separate
 
     def loss(self, step: Step) -> dict[str, Tensor]:
         """Return {"cross_entropy"} in the first task, and with it {"distillation", "attention"} later."""
-        terms = {"cross_entropy": F.cross_entropy(step.logits, step.labels)}
         if step.teacher is None:
-            return terms
+            return {"cross_entropy": F.cross_entropy(step.logits, step.labels)}
         old = step.teacher.logits
+        start = old.shape[1] if self.separate else 0
         likeliest = old.argmax(dim=1)
-        return terms | {
+        return {
+            "cross_entropy": F.cross_entropy(step.logits[:, start:], step.labels - start),
             "distillation": self.distillation * knowledge_distillation(step.logits[:, : old.shape[1]], old, self.temperature),
             "attention": self.attention
             * attention_distance(grad_cam(step.maps, step.head, likeliest), grad_cam(step.teacher.maps, step.teacher.head, likeliest).detach()),

@@ -1,0 +1,80 @@
+"""The relatives on the digits, as far as the default protocol goes: each learns what it should, so that none breaks in silence."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import pandas as pd
+import pytest
+from conftest import ROOT, Project
+
+from carryover import artefacts
+
+REGIMES = ("attention", "hybrid", "lucir", "lwf", "rehearsal", "replay")
+
+
+@pytest.fixture(scope="module")
+def finished(checkout: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The default protocol under every regime of a relative, with stale features and one adapter."""
+    root = tmp_path_factory.mktemp("relatives")
+    checkout.run("git", "clone", "--quiet", ".", str(root))
+    project = Project(root, checkout.environment)
+    project.dvc("config", "hydra.config_name", "config")
+    project.compose(f"regimes=[{','.join(REGIMES)}]", "adapters=[none,linear]", "joint=never", config="config")
+    project.run(sys.executable, "-m", "stages.repro")
+    return project
+
+
+def _results(project: Project) -> pd.DataFrame:
+    frame = pd.read_csv(project.root / "metrics/results.csv")
+    return frame[frame["budget"] == 0].set_index(["regime", "adapter", "classifier"])
+
+
+def test_every_regime_has_a_test_of_its_accuracy() -> None:
+    assert {*REGIMES, "finetune", "distill"} == {path.stem for path in (ROOT / "conf/regimes").glob("*.yaml")}
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    ("cell", "floor"),
+    [
+        (("lwf", "-", "head"), 0),
+        (("attention", "-", "head"), 0),
+        (("replay", "-", "head"), 0),
+        (("rehearsal", "exemplars", "nme"), 0),
+        (("lucir", "-", "head"), 0),
+        (("hybrid", "linear", "softmax"), 0),
+    ],
+)
+def test_average_incremental_accuracy_has_a_floor(finished: Project, cell: tuple[str, str, str], floor: float) -> None:
+    assert _results(finished).loc[cell, "average"] >= floor
+
+
+@pytest.mark.timeout(600)
+def test_what_is_kept_counts_as_memory(finished: Project) -> None:
+    results = _results(finished)
+    for regime in REGIMES:
+        path = finished.root / f"data/exemplars/{regime}/task2.safetensors"
+        kept = path.stat().st_size if regime not in ("lwf", "attention") else 0
+        assert results.loc[(regime, "-", "head"), "bytes"] == kept
+        memory = (finished.root / f"data/memories/{regime}/task2/linear.safetensors").stat().st_size
+        assert results.loc[(regime, "linear", "softmax"), "bytes"] == kept + memory
+    assert results.loc[("rehearsal", "exemplars", "nme"), "bytes"] == results.loc[("rehearsal", "-", "head"), "bytes"]
+
+
+@pytest.mark.timeout(600)
+def test_a_memory_of_exemplars_has_their_classes_and_counts(finished: Project) -> None:
+    kept = artefacts.read(finished.root / "data/exemplars/rehearsal/task2.safetensors", "exemplars")
+    memory = artefacts.read(finished.root / "data/memories/rehearsal/task2/exemplars.safetensors", "memory")
+    assert memory["counts"].tolist() == [20] * 10
+    assert len(kept["labels"]) == len(memory["features"]) == 200
+
+
+@pytest.mark.timeout(600)
+def test_the_summary_shows_methods_under_their_own_classifier(finished: Project) -> None:
+    summary: dict[str, Any] = json.loads((finished.root / "metrics/summary.json").read_text(encoding="utf-8"))
+    nearest = _results(finished).loc[("rehearsal", "exemplars", "nme"), "average"]
+    assert summary["rehearsal"]["exemplars"]["average"] == pytest.approx(nearest, abs=1e-3)
+    assert "iCaRL (rehearsal x exemplars x nme)" in (finished.root / "metrics/table.md").read_text(encoding="utf-8")
