@@ -235,7 +235,10 @@ def budgets() -> pd.DataFrame:
     return frame.assign(average_sd=math.nan, last_mean=50.0, last_sd=math.nan)
 
 
-@pytest.mark.parametrize(("limit", "expected"), [(100, [("iCaRL", 64.0), ("ours", 60.0)]), (500, [("iCaRL", 65.0), ("ours", 60.0)]), (60, [("iCaRL", 64.0)])])
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [(100, [("iCaRL", 64.0), ("ours", 60.0)]), (500, [("iCaRL", 65.0), ("ours", 60.0)]), (60, [("iCaRL", 64.0)])],
+)
 def test_within_so_many_bytes_each_method_makes_the_most_of_them(limit: int, expected: list[tuple[str, float]]) -> None:
     found = runs.within(budgets(), limit)
     assert list(zip(found["method"], found["average_mean"], strict=True)) == expected

@@ -319,12 +319,12 @@ def test_a_compiled_run_learns_what_an_eager_one_does() -> None:
 
 
 def test_a_network_that_cannot_be_compiled_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    class TorchDynamoException(RuntimeError):
-        pass
+    # Named as torch's own, whose import takes a second.
+    failure = type("TorchDynamoException", (RuntimeError,), {})
 
     def fail(module: torch.nn.Module) -> Any:
         def call(_: Tensor) -> Tensor:
-            raise TorchDynamoException("no C++ compiler\nand a long story")
+            raise failure("no C++ compiler\nand a long story")
 
         return call
 

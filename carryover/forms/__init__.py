@@ -17,7 +17,7 @@ NAMES = ("gaussian", "generator")
 
 
 class Form(Protocol):
-    """The interface of a form, and of its module's function `expand(arrays, counts)`, which needs no parameters."""
+    """The interface of a form, and of its module's function `expand(arrays)`, which needs no parameters."""
 
     name: str
 
@@ -35,11 +35,11 @@ def expand(name: str, arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.
     """
     # Named one by one, so that whoever follows the imports of a stage finds them.
     if name == "gaussian":
-        from carryover.forms import gaussian
+        from carryover.forms.gaussian import expand as expand_gaussian
 
-        return gaussian.expand(arrays)
+        return expand_gaussian(arrays)
     if name == "generator":
-        from carryover.forms import generator
+        from carryover.forms.generator import expand as expand_generator
 
-        return generator.expand(arrays)
+        return expand_generator(arrays)
     raise ValueError(unknown("form", name, NAMES))

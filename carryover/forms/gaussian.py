@@ -118,7 +118,7 @@ def _factor(centred: np.ndarray) -> np.ndarray:
     """
     n, d = centred.shape
     extended = np.hstack([np.ones((n, 1)), centred])
-    upper = np.linalg.qr(extended, mode="r")[1:, 1:] / np.sqrt(n)
+    upper = np.asarray(np.linalg.qr(extended, mode="r"))[1:, 1:] / np.sqrt(n)
     signs = np.where(np.diag(upper) < 0, -1.0, 1.0)
     factor = np.zeros((d, d))
     factor[:, : len(upper)] = (signs[:, None] * upper).T
@@ -128,5 +128,5 @@ def _factor(centred: np.ndarray) -> np.ndarray:
 def _white(n: int, rank: int, random: np.random.Generator) -> np.ndarray:
     """Return normal rows [n, rank], centred and whitened: mean 0 and covariance I; rank < n."""
     extended = np.hstack([np.ones((n, 1)), random.normal(size=(n, rank))])
-    white: np.ndarray = np.linalg.qr(extended)[0][:, 1:] * np.sqrt(n)
+    white: np.ndarray = np.linalg.qr(extended).Q[:, 1:] * np.sqrt(n)
     return white

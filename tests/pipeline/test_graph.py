@@ -235,7 +235,8 @@ def test_a_task_is_learned_without_any_other_image(project: Project, shared_copy
 
 
 def test_sources_list_every_imported_file(shared_copy: Project, learned: dict[str, set[str]]) -> None:
-    methods = {"train": ["regimes/distill"], "extract": ["regimes/distill"], "keep": ["regimes/distill"], "adapt": ["adapters/linear"], "transform": ["adapters/linear"]}
+    regime, adapter = ["regimes/distill"], ["adapters/linear"]
+    methods = {"train": regime, "extract": regime, "keep": regime, "adapt": adapter, "transform": adapter}
     for name, imported in learned.items():
         listed: set[str] = set()
         for source in [f"stages/{name}", *methods.get(name, [])]:
