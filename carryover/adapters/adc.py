@@ -38,7 +38,8 @@ class ADCAdapter(Chasing):
 
     Args:
         images: how many of the task's images are moved towards each mean.
-        step: the length of a step, as the root mean square of a pixel's change in units of the range of pixel values.
+        step: the length of a step, as the root mean square of a pixel's change in units of the range of pixel values. The
+            authors' alpha of 25, for 100 images of CIFAR-100 together, is 0.012 an image on average.
         iterations: how many steps.
     """
 

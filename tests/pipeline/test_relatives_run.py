@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -78,3 +79,37 @@ def test_the_summary_shows_methods_under_their_own_classifier(finished: Project)
     nearest = _results(finished).loc[("rehearsal", "exemplars", "nme"), "average"]
     assert summary["rehearsal"]["exemplars"]["average"] == pytest.approx(nearest, abs=1e-3)
     assert "iCaRL (rehearsal x exemplars x nme)" in (finished.root / "metrics/table.md").read_text(encoding="utf-8")
+
+
+PNG = b"\x89PNG"
+
+
+@pytest.mark.timeout(600)
+def test_a_comparison_varies_what_a_regime_keeps_and_compares_within_bytes(fresh: Callable[[str], Project]) -> None:
+    project = fresh("varied")
+    arguments = ["regimes=[rehearsal]", "adapters=[none]", "joint=never", "--orders", "0", "--vary", "rehearsal.exemplars.per_class=2"]
+    project.run(sys.executable, "-m", "stages.compare", "varied", *arguments, "--bytes", "3000", "--jobs", "2")
+    folder = project.root / "docs/results/varied"
+    table = pd.read_csv(folder / "table.csv").fillna({"setting": ""})
+    kept = table[(table["adapter"] == "exemplars") & (table["classifier"] == "nme") & (table["budget"] == 0)].set_index("setting")["bytes"]
+    assert set(kept.index) == {"", "exemplars.per_class=2"}
+    assert kept["exemplars.per_class=2"] < 3000 < kept[""]
+    text = (folder / "table.md").read_text(encoding="utf-8")
+    within = text.split("Within 3,000 bytes")[1]
+    assert "iCaRL (rehearsal x exemplars x nme), exemplars.per_class=2" in within
+    assert "iCaRL (rehearsal x exemplars x nme) |" in text.split("Within")[0]
+    assert all((folder / name).read_bytes().startswith(PNG) for name in ("curves.png", "memory.png"))
+    assert not (project.root / "data/tasks").exists(), "the workspace is as it was"
+
+
+@pytest.mark.timeout(600)
+def test_parameters_are_ranked_by_validation_accuracy(fresh: Callable[[str], Project]) -> None:
+    project = fresh("chosen")
+    arguments = ["regimes=[distill]", "adapters=[linear]", "joint=never", "--grid", "adapters.linear.ridge=0.003,1000"]
+    project.run(sys.executable, "-m", "stages.choose", "ridges", *arguments, "--cell", "distill,linear,softmax", "--cell", "distill,oracle,softmax")
+    lines = (project.root / "docs/results/ridges.md").read_text(encoding="utf-8").splitlines()
+    header, _, *rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("|")]
+    assert header == ["adapters.linear.ridge", "distill x linear x softmax", "distill x oracle x softmax"]
+    assert {row[0] for row in rows} == {"0.003", "1000"}
+    assert float(rows[0][1]) >= float(rows[1][1])
+    assert rows[0][2] == rows[1][2], "the oracle does not depend on the adapter"
