@@ -31,6 +31,12 @@ def main() -> None:
     _write("seconds.csv", "\n".join(["regime,adapter,seconds", *rows]) + "\n")
     _write("table.md", report.markdown(results, settings.primary, {key: s for key, s in seconds.items() if s is not None}))
     draw(curves.to_dict("records"), layout.METRICS / "curves.png")
+    for regime, section in parameters("regimes").items():
+        if "generator" in (section or {}):
+            # Imported here, for networks are loaded with it.
+            from stages.samples import draw_samples
+
+            draw_samples(regime, tasks[-1], layout.METRICS / f"samples-{regime}.png")
 
 
 def _cell(regime: str, adapter: str, task: str) -> dict[str, Any]:
