@@ -19,6 +19,7 @@ NAMES = {
     ("lucir", "-", "head"): "LUCIR",
     ("replay", "-", "head"): "Generative image replay",
     ("distill", "generative", "softmax"): "Generative feature replay",
+    ("distill", "gaussian", "gaussian"): "Gaussians",
     ("distill", "none", "softmax"): "Stale features",
     ("distill", "sdc_means", "nme"): "SDC",
     ("distill", "ldc", "nme"): "LDC",

@@ -160,8 +160,8 @@ def test_the_gradient_penalty_equals_finite_differences_and_reaches_the_weights(
             step[:, 0, place[0], place[1]] = 1e-5
             squares += ((discriminator(images + step, classes) - discriminator(images - step, classes)) / 2e-5).square().numpy()
     assert float(found.detach()) == pytest.approx(squares.mean(), rel=1e-5)
-    found.backward()  # type: ignore[no-untyped-call]
-    assert all(bool((layer.weight.grad != 0).any()) for layer in discriminator.body if isinstance(layer, torch.nn.Conv2d))
+    kernels = [layer.weight for layer in discriminator.body if isinstance(layer, torch.nn.Conv2d)]
+    assert len(kernels) == 3 and all(bool((gradient != 0).any()) for gradient in torch.autograd.grad(found, kernels))
 
 
 def test_the_discriminator_scores_by_a_projection_on_the_class() -> None:

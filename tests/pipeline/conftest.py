@@ -46,10 +46,10 @@ class Project:
     root: Path
     environment: dict[str, str]
 
-    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a command; `check` demands that it succeeds."""
+    def run(self, *command: str, check: bool = True, seconds: float = 500) -> subprocess.CompletedProcess[str]:
+        """Run a command, for so many seconds at most; `check` demands that it succeeds."""
         pipes: dict[str, Any] = {"capture_output": True, "text": True, "preexec_fn": _hear_interrupts}
-        done = subprocess.run(command, cwd=self.root, env=self.environment, timeout=500, check=False, **pipes)
+        done = subprocess.run(command, cwd=self.root, env=self.environment, timeout=seconds, check=False, **pipes)
         assert not check or done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
         return done
 
