@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from conftest import ROOT, Project
 
-
 # Adapters that are not part of the default run, each under its own classifier.
 PROTOTYPES = {"sdc_means": 86, "ldc": 86, "adc": 86, "gaussian": 90, "generative": 78}
 
