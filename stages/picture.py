@@ -40,7 +40,9 @@ def draw_memory(table: pd.DataFrame, path: Path) -> None:
         for row in kept.to_dict("records")
     ]
     template = json.loads(TEMPLATE.read_text(encoding="utf-8"))
-    colours = template["spec"]["encoding"]["color"]["scale"]
+    present = list(dict.fromkeys(row["method"] for row in rows))
+    # The head comes first, as among the curves, so that a method has the same colour in both pictures.
+    colours = template["spec"]["encoding"]["color"]["scale"] | {"domain": ["head", *(method for method in present if method != "head")]}
     spec = {key: template[key] for key in ("$schema", "config")} | {
         "title": {"text": "Accuracy against memory", "anchor": "start"},
         "data": {"values": rows},
@@ -58,11 +60,19 @@ def draw_memory(table: pd.DataFrame, path: Path) -> None:
                     "axis": {"format": "~s"},
                 },
                 "y": {"field": "accuracy", "type": "quantitative", "title": "average incremental accuracy, %", "scale": {"zero": False}},
-                "color": {"field": "method", "type": "nominal", "sort": None, "scale": colours},
-                "strokeDash": {"field": "classifier", "type": "nominal"},
+                "color": {"field": "method", "type": "nominal", "sort": None, "scale": colours, "legend": {"values": present}},
                 "order": {"field": "bytes"},
             },
-            "layer": [{"mark": {"type": "line", "strokeWidth": 1.5}}, {"mark": {"type": "point", "filled": True, "size": 40, "opacity": 1}}],
+            "layer": [
+                {
+                    "mark": {"type": "line", "strokeWidth": 1.5},
+                    "encoding": {"strokeDash": {"field": "classifier", "type": "nominal", "legend": None}},
+                },
+                {
+                    "mark": {"type": "point", "filled": True, "size": 45, "opacity": 1},
+                    "encoding": {"shape": {"field": "classifier", "type": "nominal"}},
+                },
+            ],
         },
     }
     _write(path, json.dumps(spec))
