@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from carryover.artefacts import replacing
+from carryover.errors import ConfigurationError
 from stages import clones
 from stages.command import guard
 
@@ -32,6 +33,9 @@ def main() -> None:
     )
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side, best with machine.threads=1 (default: 1)")
     options = parser.parse_args()
+    for axis in options.grid:
+        if not axis.partition("=")[2]:
+            parser.error(f"--grid {axis!r} is not of the form KEY=V1,V2")
     keys = [axis.partition("=")[0] for axis in options.grid]
     values = [axis.partition("=")[2].split(",") for axis in options.grid]
     cells = [cell.split(",") for cell in options.cell]
@@ -41,6 +45,11 @@ def main() -> None:
     rows = []
     for combination, (results, _) in zip(combinations, clones.run_all([[*options.overrides, *one] for one in chosen], options.jobs), strict=True):
         scores = results[results["budget"] == 0].set_index(["regime", "adapter", "classifier"])["validation_average"]
+        for cell in cells:
+            if tuple(cell) not in scores.index:
+                raise ConfigurationError(
+                    f"--cell {','.join(cell)} is no cell of the run's table, whose rows are regime, adapter (- for the head), classifier."
+                )
         found = {name: float(scores.loc[tuple(cell)]) for name, cell in zip(names, cells, strict=True)}
         rows.append(dict(zip(keys, combination, strict=True)) | found)
     ranking = pd.DataFrame(rows).sort_values(names[0], ascending=False)

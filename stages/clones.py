@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from carryover.errors import CarryoverError
+from carryover.errors import CarryoverError, ConfigurationError
 
 # As `dvc exp run -S` composes it, from the same settings.
 _COMPOSE = """
@@ -33,8 +33,11 @@ def run_all(runs: list[list[str]], jobs: int) -> list[tuple[pd.DataFrame, pd.Dat
     """Return what `run` returns of each list of overrides, with `jobs` runs side by side.
 
     Raises:
+        ConfigurationError: if `jobs` is less than one.
         RunError: for the first run that failed, after the others that had begun have ended.
     """
+    if jobs < 1:
+        raise ConfigurationError(f"--jobs is {jobs}; it takes 1 or more.")
     with ThreadPoolExecutor(jobs) as pool:
         futures = [pool.submit(run, overrides) for overrides in runs]
         try:

@@ -37,6 +37,9 @@ def main() -> None:
     parser.add_argument("--bytes", nargs="*", type=int, default=[], help="add a table of all methods within so many bytes each")
     parser.add_argument("--jobs", type=int, default=1, help="runs side by side, best with machine.threads=1 (default: 1)")
     options = parser.parse_args()
+    for axis in options.vary:
+        if "." not in axis.partition("=")[0] or not axis.partition("=")[2]:
+            parser.error(f"--vary {axis!r} is not of the form REGIME.PARAMETER=V1,V2")
     variations = [(axis.split(".")[0], axis.partition("=")[0], value) for axis in options.vary for value in axis.partition("=")[2].split(",")]
     settings = [None, *variations]
     runs_wanted = list(itertools.product(options.orders, options.seeds, settings))
