@@ -10,7 +10,7 @@ import numpy as np
 
 from carryover import registry, rehearsal
 from carryover.artefacts import replacing
-from carryover.errors import ArtefactError, DataError, unknown
+from carryover.errors import ArtefactError, ConfigurationError, DataError, unknown
 from carryover.images import ImageSet, encode_png
 from stages import layout
 from stages.command import guard, ids, parameters
@@ -43,8 +43,12 @@ def draw_samples(regime: str, task: str, path: Path) -> None:
 
     Raises:
         ArtefactError: if it keeps no images, or the picture cannot be written.
+        ConfigurationError: if params.yaml has no such regime.
     """
-    method = registry.build("regimes", regime, parameters("regimes", regime))
+    sections = parameters("regimes")
+    if regime not in sections:
+        raise ConfigurationError(unknown("regime", regime, sections))
+    method = registry.build("regimes", regime, sections[regime])
     images = rehearsal.read(layout.exemplars(regime, task), method.store, regime=regime, task=task)
     if not len(images):
         raise ArtefactError(f"The regime {regime!r} keeps no images: there is nothing to draw.")

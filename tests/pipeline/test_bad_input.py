@@ -109,7 +109,7 @@ def _not_finite(path: Path) -> bytes:
 FILES = {
     "data/backbones/distill/task0.safetensors": TRAIN,
     "data/tasks/task1/train.safetensors": TRAIN,
-    "data/exemplars/distill/task0.safetensors": KEEP,
+    "data/exemplars/distill/task0.safetensors": TRAIN,
     "data/features/distill/task1.safetensors": ADAPT,
     "data/memories/distill/task0/linear.safetensors": TRANSFORM,
     "data/adapters/distill/linear/task1.safetensors": TRANSFORM,

@@ -30,7 +30,7 @@ def test_new_class_folders_are_a_new_task_and_labels_stay(copy: Project) -> None
     folder = copy.root / "data/raw/mine"
     _draw(folder, ["bird", "dog"])
     _use_folder(copy, [2])
-    copy.repro("select@finetune-task0")
+    copy.repro("select@finetune-task0", "keep@finetune-task0")
     before = copy.digests()
     _draw(folder, ["ant", "cat"])
     _use_folder(copy, [2, 2])
