@@ -81,7 +81,7 @@ def _make(project: Project, target: str) -> str:
     return done.stdout
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 def test_every_command_of_the_readme_succeeds(reader: Project) -> None:
     special: dict[str, Callable[[], object]] = {
         "make repro": lambda: _make(reader, "repro"),
