@@ -30,6 +30,7 @@ from carryover.images import ImageSet, PackedImages, Shape, concatenate
 from carryover.machine import Machine
 from carryover.optimisers import AdamW
 from carryover.rehearsal import KIND, Learned
+from carryover.sampling import BalancedRows
 from carryover.seeds import derive
 
 STORE = "generator"
@@ -322,16 +323,13 @@ class _Balanced:
 
     def __init__(self, images: ImageSet, random: torch.Generator) -> None:
         self.images, self.random = images, random
-        counts = np.unique(np.asarray(images.labels), return_counts=True)[1]
-        self.order = torch.from_numpy(np.argsort(np.asarray(images.labels), kind="stable"))
-        self.counts = torch.from_numpy(counts)
-        self.starts = self.counts.cumsum(0) - self.counts
+        self.order = np.argsort(np.asarray(images.labels), kind="stable")
+        self.rows = BalancedRows(np.unique(np.asarray(images.labels), return_counts=True)[1])
 
     def draw(self, size: int) -> tuple[Tensor, Tensor]:
         """Return images [size, c, h, w] in -1..1 and their classes [size], numbered in the order of the labels."""
-        classes = torch.randint(0, len(self.counts), (size,), generator=self.random)
-        within = (torch.rand(size, generator=self.random, dtype=torch.float64) * self.counts[classes]).long()
-        pixels = self.images.gather(self.order[self.starts[classes] + within].numpy())
+        classes, rows = self.rows.draw(size, self.random)
+        pixels = self.images.gather(self.order[rows.numpy()])
         return torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 127.5 - 1, classes
 
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from carryover import artefacts
-from carryover.images import ImageSet, read_images, write_images
+from carryover.images import ImageSet, PackedImages, Shape, read_images, write_images
 from carryover.machine import Machine
 
 KIND = "exemplars"
@@ -81,6 +81,12 @@ class KeptImages:
 
     images: ImageSet
     features: np.ndarray
+
+    @classmethod
+    def none(cls, shape: Shape, features: int) -> KeptImages:
+        """Return no image of this shape, and no row of so many features."""
+        images = PackedImages(np.empty((0, *shape), dtype=np.uint8), np.empty(0, dtype=np.int64))
+        return cls(images, np.empty((0, features), dtype=np.float32))
 
     def write(self, path: str | os.PathLike[str], **fields: Any) -> None:
         """Write the images; features are worth nothing once the network has changed."""

@@ -117,15 +117,10 @@ def shown(frame: pd.DataFrame, primary: str) -> pd.DataFrame:
 
     That is the `primary` one, or the one of a method that is known by another: iCaRL's is the nearest mean.
     """
-    natural = {(regime, adapter): classifier for regime, adapter, classifier in NAMES if adapter != "-"}
     present = set(frame[["regime", "adapter", "classifier"]].itertuples(index=False, name=None))
-    rows = []
-    for regime, adapter, classifier in frame[["regime", "adapter", "classifier"]].itertuples(index=False):
-        wanted = natural.get((regime, adapter), primary)
-        if (regime, adapter, wanted) not in present:
-            wanted = primary
-        rows.append(adapter == "-" or classifier == wanted)
-    kept: pd.DataFrame = frame[(frame["budget"] == 0) & pd.Series(rows, index=frame.index)]
+    own = {cell[:2]: cell[2] for cell in NAMES if cell in present}
+    rows = [c == own.get((r, a), primary) or a == "-" for r, a, c in frame[["regime", "adapter", "classifier"]].itertuples(index=False)]
+    kept: pd.DataFrame = frame[(frame["budget"] == 0) & pd.Series(rows, index=frame.index, dtype=bool)]
     return kept.reset_index(drop=True)
 
 

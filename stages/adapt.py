@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from carryover import adapters, artefacts, registry
-from stages import layout
+from stages import fitted, layout
 from stages.command import Stopwatch, parameters, run
 
 
@@ -14,14 +14,12 @@ def main(regime: str, adapter: str, task: str) -> None:
     clock = Stopwatch()
     method = registry.build("adapters", adapter, parameters("adapters", adapter))
     pairs = artefacts.read(layout.features(regime, task), "features", regime=regime, task=task)
-    fitted = pairs.fields["paired"]
-    if fitted:
+    learns = pairs.fields["paired"]
+    if learns:
         parts = ("", "exemplar_", "view_")
         previous, current, labels = (np.concatenate([pairs[part + side] for part in parts]) for side in ("previous", "current", "labels"))
         method.fit(previous, current, labels, adapters.head_of(pairs.tensors))
-    state = method.state() if fitted else {}
-    fields = {"parameters": adapters.parameter_count(method) if fitted else 0, "fitted": fitted}
-    artefacts.write(layout.adapter(regime, adapter, task), "adapter", state, regime=regime, adapter=adapter, task=task, **fields)
+    fitted.write(method if learns else None, regime, adapter, task)
     clock.note(layout.seconds(f"adapt-{regime}-{adapter}-{task}"))
 
 

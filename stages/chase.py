@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from carryover import adapters, artefacts, registry
+from carryover import artefacts, registry
 from carryover.images import read_images
 from carryover.machine import Machine
 from carryover.memory import Memory
 from carryover.seeds import derive
-from stages import layout, networks
+from stages import fitted, layout, networks
 from stages.command import Stopwatch, natural, parameters, run
 
 
@@ -17,17 +17,15 @@ def main(regime: str, adapter: str, task: str, previous: str) -> None:
     where = Machine(**registry.checked(Machine, parameters("machine"), "machine"))
     method = registry.build("adapters", adapter, parameters("adapters", adapter))
     memory = Memory.read(layout.memory(regime, adapter, previous), regime=regime, adapter=adapter, task=previous)
-    fitted = bool(len(memory.counts))
-    if fitted:
+    learns = bool(len(memory.counts))
+    if learns:
         pairs = artefacts.read(layout.features(regime, task), "features", regime=regime, task=task)
         images, _ = read_images(layout.images(task, "train"), "task-images", task=task, part="train")
         before = networks.read(layout.backbone(regime, previous), regime=regime, task=previous)
         after = networks.read(layout.backbone(regime, task), regime=regime, task=task)
         seed = derive(natural(parameters("seed"), "seed"), "chase", regime, adapter, task)
         method.chase(memory.values(), images, pairs["previous"], before, after, where, seed)
-    state = method.state() if fitted else {}
-    fields = {"parameters": adapters.parameter_count(method) if fitted else 0, "fitted": fitted}
-    artefacts.write(layout.adapter(regime, adapter, task), "adapter", state, regime=regime, adapter=adapter, task=task, **fields)
+    fitted.write(method if learns else None, regime, adapter, task)
     clock.note(layout.seconds(f"adapt-{regime}-{adapter}-{task}"))
 
 

@@ -4,18 +4,12 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import shlex
-import sys
-from pathlib import Path
 
 import pandas as pd
 
-from carryover.artefacts import replacing
 from carryover.errors import ConfigurationError
 from stages import clones
 from stages.command import guard
-
-RESULTS = Path("docs/results")
 
 
 def main() -> None:
@@ -31,7 +25,7 @@ def main() -> None:
         metavar="REGIME,ADAPTER,CLASSIFIER",
         help="a cell of the table; the first one ranks, others are shown",
     )
-    parser.add_argument("--jobs", type=int, default=1, help="runs side by side, best with machine.threads=1 (default: 1)")
+    clones.add_jobs(parser)
     options = parser.parse_args()
     for axis in options.grid:
         if not axis.partition("=")[2]:
@@ -55,12 +49,8 @@ def main() -> None:
     ranking = pd.DataFrame(rows).sort_values(names[0], ascending=False)
     lines = ["| " + " | ".join(ranking.columns) + " |", "|" + "--:|" * len(ranking.columns)]
     lines += ["| " + " | ".join(f"{v:.2f}" if isinstance(v, float) else str(v) for v in row) + " |" for row in ranking.itertuples(index=False)]
-    heading = (
-        f"Made by `python -m stages.choose {shlex.join(sys.argv[1:])}` at commit {clones.commit()}.\n"
-        "Numbers are average incremental accuracy on validation images, %; the first cell ranks."
-    )
-    with replacing(RESULTS / f"{options.name}.md") as path:
-        path.write_text("\n".join([heading, "", *lines, ""]), encoding="utf-8")
+    heading = f"{clones.made_by('choose')}.\nNumbers are average incremental accuracy on validation images, %; the first cell ranks."
+    clones.write(f"{options.name}.md", "\n".join([heading, "", *lines, ""]))
     print("\n".join(lines))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shlex
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from carryover.artefacts import replacing
 from carryover.errors import CarryoverError, ConfigurationError
 
 # As `dvc exp run -S` composes it, from the same settings.
@@ -23,6 +25,9 @@ settings = Repo().config["hydra"]
 folder, plugins = os.path.abspath(settings.get("config_dir", "conf")), os.path.abspath(settings["plugins_path"])
 compose_and_dump("params.yaml", folder, None, settings.get("config_name", "config"), plugins, sys.argv[1:])
 """
+
+
+RESULTS = Path("docs/results")
 
 
 class RunError(CarryoverError):
@@ -73,6 +78,21 @@ def run(overrides: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
         return results.merge(seconds, how="left", on=["regime", "adapter"]), pd.read_csv(folder / "metrics/curves.csv")
 
 
-def commit() -> str:
-    """Return the short name of the commit that clones are made of."""
+def add_jobs(parser: argparse.ArgumentParser) -> None:
+    """Add the option that `run_all` takes."""
+    parser.add_argument("--jobs", type=int, default=1, help="runs side by side, best with machine.threads=1 (default: 1)")
+
+
+def write(name: str, text: str) -> None:
+    """Write a file of results."""
+    with replacing(RESULTS / name) as path:
+        path.write_text(text, encoding="utf-8")
+
+
+def made_by(tool: str) -> str:
+    """Return how results came about: this command, at the commit that clones are made of."""
+    return f"Made by `python -m stages.{tool} {shlex.join(sys.argv[1:])}` at commit {_commit()}"
+
+
+def _commit() -> str:
     return subprocess.run(["git", "rev-parse", "--short", "HEAD"], check=True, capture_output=True, text=True).stdout.strip()

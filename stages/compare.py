@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import shlex
-import sys
-from pathlib import Path
 
 import pandas as pd
 
 from carryover import runs
-from carryover.artefacts import replacing
 from stages import clones
 from stages.command import guard
 from stages.picture import draw, draw_memory
-
-RESULTS = Path("docs/results")
 
 
 def main() -> None:
@@ -35,7 +29,7 @@ def main() -> None:
         help="run a regime with other values of a parameter too, beside the rest as it is; may be repeated",
     )
     parser.add_argument("--bytes", nargs="*", type=int, default=[], help="add a table of all methods within so many bytes each")
-    parser.add_argument("--jobs", type=int, default=1, help="runs side by side, best with machine.threads=1 (default: 1)")
+    clones.add_jobs(parser)
     options = parser.parse_args()
     for axis in options.vary:
         if "." not in axis.partition("=")[0] or not axis.partition("=")[2]:
@@ -58,23 +52,18 @@ def main() -> None:
     table = runs.aggregate(everything)
     mean = runs.mean_curves(pd.concat(curves))
     count = f"{len(curves)} {'run' if len(curves) == 1 else 'runs'}"
-    heading = f"Made by `python -m stages.compare {shlex.join(sys.argv[1:])}` at commit {clones.commit()}: {count}, mean ± standard deviation."
-    _write(options.name, "runs.csv", everything.round(4).to_csv(index=False))
-    _write(options.name, "table.csv", table.round(4).to_csv(index=False))
-    _write(options.name, "curves.csv", mean.to_csv(index=False))
+    heading = f"{clones.made_by('compare')}: {count}, mean ± standard deviation."
+    clones.write(f"{options.name}/runs.csv", everything.round(4).to_csv(index=False))
+    clones.write(f"{options.name}/table.csv", table.round(4).to_csv(index=False))
+    clones.write(f"{options.name}/curves.csv", mean.to_csv(index=False))
     text = f"{heading}\n\n{runs.markdown(table, options.classifiers)}\n![Accuracy over all classes seen](curves.png)\n"
     for limit in options.bytes:
         text += f"\nWithin {limit:,} bytes, each method with the largest budget that fits:\n\n{runs.within_markdown(table, limit)}"
     text += "\n![Accuracy against memory](memory.png)\n"
-    _write(options.name, "table.md", text)
-    draw_memory(table, RESULTS / options.name / "memory.png")
-    draw(mean.to_dict("records"), RESULTS / options.name / "curves.png", f"Accuracy over all classes seen, mean of {count}")
+    clones.write(f"{options.name}/table.md", text)
+    draw_memory(table, clones.RESULTS / options.name / "memory.png")
+    draw(mean.to_dict("records"), clones.RESULTS / options.name / "curves.png", f"Accuracy over all classes seen, mean of {count}")
     print(runs.markdown(table, options.classifiers))
-
-
-def _write(folder: str, name: str, text: str) -> None:
-    with replacing(RESULTS / folder / name) as path:
-        path.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

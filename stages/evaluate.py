@@ -25,7 +25,6 @@ def main(regime: str, adapter: str, task: str) -> None:
     sizes = seen.fields["sizes"]
     # The joint bound keeps everything, and no rehearsal artefact.
     rehearsed = 0 if regime == "joint" else rehearsal.size(layout.exemplars(regime, task), regime=regime, task=task)
-    header.pop("form", None)
     records = evaluate(memory, head_of(seen.tensors), observed, sizes, settings, rehearsed, **header)
     with replacing(layout.evaluation(regime, adapter, task)) as path:
         path.write_text(

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from carryover import backbones, registry, rehearsal
 from carryover.errors import ConfigurationError, unknown
-from carryover.images import PackedImages, read_images
+from carryover.images import read_images
 from carryover.memory import Budget, Memory
 from carryover.seeds import derive
 from stages import layout, networks
@@ -24,12 +22,10 @@ def main(regime: str, first: str, state: str) -> None:
     storage = Budget(**registry.checked(Budget, parameters("memory"), "memory")).storage
     seed = derive(natural(parameters("seed"), "seed"), "initialise")
     images, _ = read_images(layout.images(first, "train"), "task-images", task=first, part="train")
-    height, width, channels = images.shape
 
-    network = backbones.initialise(**section, channels=channels, seed=seed)
+    network = backbones.initialise(**section, channels=images.shape[2], seed=seed)
     networks.write(layout.backbone(regime, state), network, regime=regime, task=state)
-    none = PackedImages(np.empty((0, height, width, channels), dtype=np.uint8), np.empty(0, dtype=np.int64))
-    rehearsal.KeptImages(none, np.empty((0, 0))).write(layout.exemplars(regime, state), regime=regime, task=state)
+    rehearsal.KeptImages.none(images.shape, network.backbone.features).write(layout.exemplars(regime, state), regime=regime, task=state)
     for adapter in columns:
         memory = Memory.empty(network.backbone.features, storage)
         memory.write(layout.memory(regime, adapter, state), regime=regime, adapter=adapter, task=state)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from carryover import artefacts, registry, rehearsal
-from carryover.images import PackedImages, read_images
+from carryover.images import read_images
 from carryover.machine import Machine
 from carryover.memory import Memory
 from carryover.seeds import derive
@@ -22,8 +22,7 @@ def main(regime: str, task: str, previous: str) -> None:
     images, _ = read_images(layout.images(task, "train"), "task-images", task=task, part="train")
     kept: rehearsal.Kept
     if method.store is None:
-        none = PackedImages(np.empty((0, *images.shape), dtype=np.uint8), np.empty(0, dtype=np.int64))
-        kept = rehearsal.KeptImages(none, features["current"][:0])
+        kept = rehearsal.KeptImages.none(images.shape, features["current"].shape[1])
     else:
         learned = rehearsal.Learned(
             images,

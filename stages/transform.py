@@ -27,13 +27,9 @@ def main(regime: str, adapter: str, task: str, previous: str) -> None:
     if method.keeps == "means":
         new = new.means()
     grown = memory.extended(new.features, new.counts)
-    if method.form is not None:
-        # All new vectors count here: a form has a size of its own, whatever the budget of vectors is.
-        grown.condensed(method.form).write(layout.memory(regime, adapter, task), **fields)
-        clock.note(layout.seconds(f"transform-{regime}-{adapter}-{task}"))
-        return
-    limit = budget.rows(len(grown.counts), grown.features.shape[1], fields)
-    kept = grown.prefix(limit)
+    # A form has a size of its own, made of all new vectors, whatever the budget of vectors is.
+    limit = budget.rows(len(grown.counts), grown.features.shape[1], fields) if method.form is None else None
+    kept = grown.prefix(limit) if method.form is None else grown.condensed(method.form)
     kept.write(layout.memory(regime, adapter, task), **fields)
     if limit is not None and method.keeps == "vectors" and (short := int((selected["counts"] < limit).sum())):
         print(f"{task}: {short} new classes have fewer than {limit} images and keep all they have.")

@@ -7,12 +7,12 @@ class's in the new feature space. With a linear map x A + b these are exactly mu
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-import numpy as np
 from pydantic import Field
 
-from carryover.adapters import Adapter, Head
+from carryover.adapters import Adapter
+from carryover.adapters._carried import CarriedForm
 from carryover.adapters.linear import LinearAdapter
 from carryover.adapters.mlp import MLPAdapter
 from carryover.adapters.none import NoAdapter
@@ -21,7 +21,7 @@ from carryover.forms.gaussian import GaussianForm
 __all__ = ["GaussianAdapter"]
 
 
-class GaussianAdapter(Adapter):
+class GaussianAdapter(CarriedForm):
     """A class's mean and covariance, carried by an adapter for vectors.
 
     Args:
@@ -49,24 +49,6 @@ class GaussianAdapter(Adapter):
         self.samples = samples
         self.storage = storage
         self.form = GaussianForm(samples, storage)
-
-    def fit(self, previous: np.ndarray, current: np.ndarray, labels: np.ndarray | None = None, head: Head | None = None) -> Self:
-        """Fit the map on pairs [n, d]."""
-        self.map_ = self._map().fit(previous, current, labels, head)
-        return self
-
-    def transform(self, features: np.ndarray) -> np.ndarray:
-        """Carry features [m, d] by the map."""
-        return self.map_.transform(features)
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Return the map's arrays."""
-        return self.map_.state()
-
-    def restore(self, arrays: dict[str, np.ndarray]) -> Self:
-        """Take back the map's arrays."""
-        self.map_ = self._map().restore(arrays)
-        return self
 
     def _map(self) -> Adapter:
         if self.carry == "mlp":

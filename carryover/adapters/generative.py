@@ -6,12 +6,12 @@ small, and what the previous generator makes stands for the old classes as it is
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
-import numpy as np
 from pydantic import Field
 
-from carryover.adapters import Adapter, Head
+from carryover.adapters import Adapter
+from carryover.adapters._carried import CarriedForm
 from carryover.adapters.linear import LinearAdapter
 from carryover.adapters.none import NoAdapter
 from carryover.forms.generator import GeneratorForm
@@ -19,7 +19,7 @@ from carryover.forms.generator import GeneratorForm
 __all__ = ["GenerativeAdapter"]
 
 
-class GenerativeAdapter(Adapter):
+class GenerativeAdapter(CarriedForm):
     """A generator of features; what it makes is carried by an adapter for vectors before the next generator learns from it.
 
     Args:
@@ -55,24 +55,6 @@ class GenerativeAdapter(Adapter):
         self.samples = samples
         self.seed = seed
         self.form = GeneratorForm(latent, width, steps, batch_size, learning_rate, critic_steps, penalty, samples, seed)
-
-    def fit(self, previous: np.ndarray, current: np.ndarray, labels: np.ndarray | None = None, head: Head | None = None) -> Self:
-        """Fit the map on pairs [n, d]."""
-        self.map_ = self._map().fit(previous, current, labels, head)
-        return self
-
-    def transform(self, features: np.ndarray) -> np.ndarray:
-        """Carry features [m, d] by the map."""
-        return self.map_.transform(features)
-
-    def state(self) -> dict[str, np.ndarray]:
-        """Return the map's arrays."""
-        return self.map_.state()
-
-    def restore(self, arrays: dict[str, np.ndarray]) -> Self:
-        """Take back the map's arrays."""
-        self.map_ = self._map().restore(arrays)
-        return self
 
     def _map(self) -> Adapter:
         return LinearAdapter(self.ridge) if self.carry == "linear" else NoAdapter()

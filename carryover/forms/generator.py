@@ -108,13 +108,13 @@ class GeneratorForm:
         import torch
 
         from carryover.optimisers import AdamW
+        from carryover.sampling import BalancedRows
 
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         # All chance is drawn on the processor, so that the device does not change it.
         random = torch.Generator().manual_seed(derive(self.seed, "generator form"))
         x = torch.from_numpy(rows.astype(np.float32)).to(device)
-        sizes = torch.from_numpy(counts)
-        starts = torch.cumsum(sizes, 0) - sizes
+        balanced = BalancedRows(counts)
         classes, d, batch = len(counts), x.shape[1], self.batch_size
         one_hot = torch.eye(classes, device=device)
         maker = _network(self.latent, classes, self.width, d, random, device)
@@ -128,9 +128,8 @@ class GeneratorForm:
         for step in range(self.steps):
             # The generator rests while the critic learns: what all its steps need is made at once.
             n = batch * self.critic_steps
-            drawn = torch.randint(classes, (n,), generator=random)
-            within = (torch.rand(n, generator=random, dtype=torch.float64) * sizes[drawn]).long()
-            labels, real = one_hot[drawn.to(device)], x[(starts[drawn] + within).to(device)]
+            drawn, chosen = balanced.draw(n, random)
+            labels, real = one_hot[drawn.to(device)], x[chosen.to(device)]
             with torch.no_grad():
                 made = _forward(maker, noise(n), labels)
             between = made + torch.rand(n, 1, generator=random).to(device) * (real - made)

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from carryover.backbones import CosineHead, LinearHead
 from carryover.regimes import Regime, Step
-from carryover.regimes.distill import knowledge_distillation
+from carryover.regimes.distill import cross_entropy_and_distillation
 
 __all__ = ["Attention"]
 
@@ -51,17 +51,12 @@ class Attention(Regime):
 
     def loss(self, step: Step) -> dict[str, Tensor]:
         """Return {"cross_entropy"} in the first task, and with it {"distillation", "attention"} later."""
-        if step.teacher is None:
-            return {"cross_entropy": F.cross_entropy(step.logits, step.labels)}
-        old = step.teacher.logits
-        start = old.shape[1] if self.separate else 0
-        likeliest = old.argmax(dim=1)
-        return {
-            "cross_entropy": F.cross_entropy(step.logits[:, start:], step.labels - start),
-            "distillation": self.distillation * knowledge_distillation(step.logits[:, : old.shape[1]], old, self.temperature),
-            "attention": self.attention
-            * attention_distance(grad_cam(step.maps, step.head, likeliest), grad_cam(step.teacher.maps, step.teacher.head, likeliest).detach()),
-        }
+        terms = cross_entropy_and_distillation(step, self.distillation, self.temperature, self.separate)
+        if step.teacher is not None:
+            likeliest = step.teacher.logits.argmax(dim=1)
+            new, old = grad_cam(step.maps, step.head, likeliest), grad_cam(step.teacher.maps, step.teacher.head, likeliest).detach()
+            terms["attention"] = self.attention * attention_distance(new, old)
+        return terms
 
 
 def grad_cam(maps: Tensor, head: LinearHead | CosineHead, classes: Tensor) -> Tensor:

@@ -45,15 +45,25 @@ class Distill(Regime):
 
     def loss(self, step: Step) -> dict[str, Tensor]:
         """Return {"cross_entropy"} in the first task, and with it {"distillation", "feature"} later."""
-        if step.teacher is None:
-            return {"cross_entropy": F.cross_entropy(step.logits, step.labels)}
-        old = step.teacher.logits.shape[1]
-        start = old if self.separate else 0
-        return {
-            "cross_entropy": F.cross_entropy(step.logits[:, start:], step.labels - start),
-            "distillation": self.distillation * knowledge_distillation(step.logits[:, :old], step.teacher.logits, self.temperature),
-            "feature": self.feature * cosine_distance(step.features, step.teacher.features),
-        }
+        terms = cross_entropy_and_distillation(step, self.distillation, self.temperature, self.separate)
+        if step.teacher is not None:
+            terms["feature"] = self.feature * cosine_distance(step.features, step.teacher.features)
+        return terms
+
+
+def cross_entropy_and_distillation(step: Step, weight: float, temperature: float, separate: bool) -> dict[str, Tensor]:
+    """Return {"cross_entropy"} in the first task, and with it {"distillation"}, times `weight`, later.
+
+    With `separate`, cross-entropy is taken over the new task's classes alone.
+    """
+    if step.teacher is None:
+        return {"cross_entropy": F.cross_entropy(step.logits, step.labels)}
+    old = step.teacher.logits.shape[1]
+    start = old if separate else 0
+    return {
+        "cross_entropy": F.cross_entropy(step.logits[:, start:], step.labels - start),
+        "distillation": weight * knowledge_distillation(step.logits[:, :old], step.teacher.logits, temperature),
+    }
 
 
 def knowledge_distillation(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -12,12 +12,11 @@ from typing import Annotated, Any
 
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional as F
 
 from carryover import registry
 from carryover.generator import ImageGenerator
 from carryover.regimes import Regime, Step
-from carryover.regimes.distill import knowledge_distillation
+from carryover.regimes.distill import cross_entropy_and_distillation
 
 __all__ = ["Replay"]
 
@@ -46,8 +45,4 @@ class Replay(Regime):
 
     def loss(self, step: Step) -> dict[str, Tensor]:
         """Return {"cross_entropy"} in the first task, and with it {"distillation"} later."""
-        terms = {"cross_entropy": F.cross_entropy(step.logits, step.labels)}
-        if step.teacher is not None:
-            old = step.teacher.logits.shape[1]
-            terms["distillation"] = self.distillation * knowledge_distillation(step.logits[:, :old], step.teacher.logits, self.temperature)
-        return terms
+        return cross_entropy_and_distillation(step, self.distillation, self.temperature, separate=False)
