@@ -80,7 +80,7 @@ def evaluate(
     largest = 0 if memory.form else int(memory.counts.max(initial=0))
     for budget in [*sorted(b for b in settings.budgets if b < largest), None]:
         kept = memory.prefix(budget)
-        values, labels = kept.values(), kept.labels
+        values, labels = kept.features, kept.labels
         # Exemplars are kept as images: their features are made of these when they are needed.
         size = rehearsed + (0 if fields.get("adapter") == "exemplars" else kept.size(**fields))
         for name in settings.classifiers:

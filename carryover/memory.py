@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,9 +14,9 @@ from pydantic import Field
 from carryover import artefacts
 from carryover.errors import ArtefactError, ConfigurationError
 from carryover.forms import Form, expand
+from carryover.storage import Storage, decode, encode, layout
 
 KIND = "memory"
-STORAGE: dict[str, np.dtype[Any]] = {"float32": np.dtype(np.float32), "float16": np.dtype(np.float16)}
 
 
 class Budget:
@@ -23,7 +24,7 @@ class Budget:
 
     Args:
         selector: "herding", "random", or "all" (the order in which images stand, for a memory that keeps them all).
-        storage: the number type on disk.
+        storage: how a vector is written: "float32", "float16", "int8" or a product quantiser, see `carryover.storage`.
         per_class: the most vectors of a class.
         total: the most vectors of all classes together, shared equally: the share shrinks as classes arrive.
         bytes: the most bytes of the memory's file, shared equally.
@@ -33,7 +34,7 @@ class Budget:
     def __init__(
         self,
         selector: Literal["herding", "random", "all"] = "herding",
-        storage: Literal["float32", "float16"] = "float32",
+        storage: Storage = "float32",
         per_class: Annotated[int, Field(gt=0)] | None = None,
         total: Annotated[int, Field(gt=0)] | None = None,
         bytes: Annotated[int, Field(gt=0)] | None = None,
@@ -72,116 +73,115 @@ class Budget:
 
     def _rows_in_bytes(self, classes: int, d: int, fields: Mapping[str, Any]) -> int:
         assert self.bytes is not None
-        limit = self.bytes // (classes * d * STORAGE[self.storage].itemsize)
-        while limit > 0 and empty_size(classes, d, limit, self.storage, fields) > self.bytes:
-            limit -= 1
-        return limit
+        # No vector takes less than a byte.
+        return bisect.bisect_right(range(self.bytes + 1), self.bytes, key=lambda rows: full_size(classes, d, rows, self.storage, fields)) - 1
 
 
-def empty_size(classes: int, d: int, rows: int, storage: str, fields: Mapping[str, Any]) -> int:
+def full_size(classes: int, d: int, rows: int, storage: str, fields: Mapping[str, Any]) -> int:
     """Return the bytes of a memory file of `rows` vectors for each of `classes` classes, without making the vectors."""
-    features = np.broadcast_to(np.zeros((), dtype=STORAGE[storage]), (classes * rows, d))
-    return artefacts.serialized_size(KIND, {"features": features, "counts": np.zeros(classes, dtype=np.int32)}, **fields)
+    return Memory(np.broadcast_to(np.float32(0), (classes * rows, d)), np.full(classes, rows, dtype=np.int32), storage).size(**fields)
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Features [n, d] in their storage type, sorted by label and, within a class, by order of selection; counts int32 [classes].
+    """Features float32 [n, d], sorted by label and, within a class, by order of selection; counts int32 [classes].
 
-    A condensed memory was written in a `form` as the arrays `written`, and its features are drawn from these.
+    They are written in a `storage`, which may round them: what is read is what the storage gives back. A condensed memory is
+    written in a `form` as the arrays `written` instead, and its features are drawn from these.
     """
 
     features: np.ndarray
     counts: np.ndarray
+    storage: str = "float32"
     form: str | None = None
     written: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @classmethod
     def empty(cls, d: int, storage: str) -> Memory:
-        """Return a memory of no class."""
-        return cls(np.empty((0, d), dtype=STORAGE[storage]), np.empty(0, dtype=np.int32))
+        """Return a memory of no class.
+
+        Raises:
+            ConfigurationError: if the storage takes no features of dimension `d`.
+        """
+        layout(storage, 0, d)
+        return cls(np.empty((0, d), dtype=np.float32), np.empty(0, dtype=np.int32), storage)
 
     @property
     def labels(self) -> np.ndarray:
         """The label of every row, int64 [n]."""
         return np.repeat(np.arange(len(self.counts)), self.counts)
 
-    def values(self) -> np.ndarray:
-        """Return the features as float32 [n, d]."""
-        return self.features.astype(np.float32)
-
     def prefix(self, rows: int | None) -> Memory:
-        """Return the memory that a budget of `rows` a class would have kept: the first ones of each class. A form has its own size."""
+        """Return the memory that a budget of `rows` a class would have kept: the first ones of each class. A form has its own size.
+
+        Levels and centroids of a storage stay those that were learned from all rows.
+        """
         if rows is None or self.form is not None:
             return self
         starts = np.cumsum(self.counts) - self.counts
         rank = np.arange(len(self.features)) - np.repeat(starts, self.counts)
-        return Memory(self.features[rank < rows], np.minimum(self.counts, rows).astype(np.int32))
+        return Memory(self.features[rank < rows], np.minimum(self.counts, rows).astype(np.int32), self.storage)
 
     def means(self) -> Memory:
         """Return the memory of one vector a class, its mean."""
         ends = np.cumsum(self.counts)
-        rows = [self.values()[end - count : end].mean(axis=0) for end, count in zip(ends, self.counts, strict=True)]
-        stacked = np.stack(rows) if rows else self.values()
-        return Memory(_stored(stacked, self.features.dtype), np.ones_like(self.counts))
+        rows = [self.features[end - count : end].mean(axis=0) for end, count in zip(ends, self.counts, strict=True)]
+        return Memory(np.stack(rows) if rows else self.features, np.ones_like(self.counts), self.storage)
 
     def carried(self, features: np.ndarray) -> Memory:
-        """Return the same rows with other values [n, d], in the storage type."""
-        return Memory(_stored(features, self.features.dtype), self.counts)
+        """Return the same rows with other values [n, d]."""
+        return Memory(np.asarray(features, dtype=np.float32), self.counts, self.storage)
 
     def extended(self, features: np.ndarray, counts: np.ndarray) -> Memory:
         """Return this memory with the rows [m, d] of new classes behind it, `counts` rows each."""
-        rows = np.concatenate([self.features, _stored(features, self.features.dtype)])
-        return Memory(rows, np.concatenate([self.counts, counts]).astype(np.int32))
+        rows = np.concatenate([self.features, np.asarray(features, dtype=np.float32)])
+        return Memory(rows, np.concatenate([self.counts, counts]).astype(np.int32), self.storage)
 
     def condensed(self, form: Form) -> Memory:
         """Return the memory as a form writes it down."""
-        written = form.condense(self.values(), self.counts)
-        return Memory(*expand(form.name, written), form.name, written)
-
-    def _tensors(self) -> Mapping[str, np.ndarray]:
-        return {"features": self.features, "counts": self.counts} if self.form is None else self.written
+        written = form.condense(self.features, self.counts)
+        return Memory(*expand(form.name, written), form=form.name, written=written)
 
     def _fields(self, fields: dict[str, Any]) -> dict[str, Any]:
-        return fields if self.form is None else fields | {"form": self.form}
+        if self.form is not None:
+            return fields | {"form": self.form}
+        # Plain numbers say themselves what they are.
+        return fields if "features" in layout(self.storage, *self.features.shape) else fields | {"storage": self.storage}
 
     def size(self, **fields: Any) -> int:
         """Return the bytes of the file that `write` makes."""
-        return artefacts.serialized_size(KIND, self._tensors(), **self._fields(fields))
+        if self.form is None:
+            shapes = layout(self.storage, *self.features.shape) | {"counts": (self.counts.dtype, self.counts.shape)}
+        else:
+            shapes = {name: (array.dtype, array.shape) for name, array in self.written.items()}
+        hollow = {name: np.broadcast_to(np.zeros((), dtype=dtype), shape) for name, (dtype, shape) in shapes.items()}
+        return artefacts.serialized_size(KIND, hollow, **self._fields(fields))
 
     def write(self, path: str | os.PathLike[str], **fields: Any) -> None:
         """Write the memory as an artefact; its size on disk is the memory that the method reports."""
-        artefacts.write(path, KIND, self._tensors(), **self._fields(fields))
+        tensors = self.written if self.form is not None else encode(self.storage, self.features) | {"counts": self.counts}
+        artefacts.write(path, KIND, tensors, **self._fields(fields))
 
     @classmethod
     def read(cls, path: str | os.PathLike[str], **expected: Any) -> Memory:
         """Read a memory artefact.
 
         Raises:
-            ArtefactError: as `artefacts.read`, and if counts and rows do not agree.
+            ArtefactError: as `artefacts.read`, if its arrays are not those of its storage or form, and if counts and rows do
+                not agree.
         """
         artefact = artefacts.read(path, KIND, **expected)
-        if (form := artefact.fields.get("form")) is not None:
-            return cls._expanded(path, form, artefact.tensors)
-        memory = cls(artefact["features"], artefact["counts"])
-        if memory.features.dtype not in STORAGE.values() or memory.counts.dtype != np.int32 or memory.counts.ndim != 1:
-            raise ArtefactError(
-                f"{path}: features are {memory.features.dtype} and counts {memory.counts.dtype} {list(memory.counts.shape)}: no memory."
-            )
-        if memory.features.ndim != 2 or int(memory.counts.sum()) != len(memory.features) or (memory.counts < 0).any():
+        form, written = artefact.fields.get("form"), artefact.tensors
+        try:
+            if form is not None:
+                return cls(*expand(form, written), form=form, written=written)
+            storage = artefact.fields.get("storage") or written["features"].dtype.name
+            memory = cls(decode(storage, written), artefact["counts"], storage)
+        except (KeyError, ValueError, RuntimeError, TypeError, ConfigurationError) as error:
+            what = "memory" if form is None else f"memory of the form {form!r}"
+            raise ArtefactError(f"{path} holds no {what}: {str(error).rstrip('.')}.") from error
+        if memory.counts.dtype != np.int32 or memory.counts.ndim != 1:
+            raise ArtefactError(f"{path}: counts are {memory.counts.dtype} {list(memory.counts.shape)}: no memory.")
+        if int(memory.counts.sum()) != len(memory.features) or (memory.counts < 0).any():
             raise ArtefactError(f"{path}: counts of {int(memory.counts.sum())} rows do not fit features of shape {memory.features.shape}.")
         return memory
-
-    @classmethod
-    def _expanded(cls, path: str | os.PathLike[str], form: str, written: Mapping[str, np.ndarray]) -> Memory:
-        try:
-            return cls(*expand(form, written), form, written)
-        except (KeyError, ValueError, RuntimeError) as error:
-            raise ArtefactError(f"{path} holds no memory of the form {form!r}: {str(error).rstrip('.')}.") from error
-
-
-def _stored(features: np.ndarray, dtype: np.dtype[Any]) -> np.ndarray:
-    """Return features in the storage type, clipped to its range: a float16 beyond 65,504 would be infinite."""
-    limits = np.finfo(dtype)
-    stored: np.ndarray = np.clip(features, limits.min, limits.max).astype(dtype)
-    return stored

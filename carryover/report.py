@@ -6,9 +6,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from carryover import metrics
+from carryover.drift import project
 
 # The cells of the table that papers have names for; a cell is (regime, adapter, classifier).
 NAMES = {
@@ -165,3 +167,44 @@ def markdown(frame: pd.DataFrame, primary: str, seconds: Mapping[tuple[str, str]
         numbers = " | ".join(f"{row[name]:.1f}" for name in ("average", "last", "forgetting"))
         lines.append(f"| {row['method']} | {numbers} | {gap} | {row['bytes']:,} | {'' if time is None else f'{time:.2f}'} |")
     return "\n".join(lines) + "\n"
+
+
+def drift(cells: Iterable[Mapping[str, Any]], tasks: Sequence[str]) -> pd.DataFrame:
+    """Return predicted against actual drift, a row for each regime, adapter, task and old class, from the scores of `carryover.drift`."""
+    columns = ["regime", "adapter", "task", "learned", "age", "class", "images", "cosine", "relative_error", "explained"]
+    rows = [
+        {"regime": cell["regime"], "adapter": cell["adapter"], "task": cell["task"], "class": row["label"]} | row | {"learned": tasks[row["learned"]]}
+        for cell in cells
+        for row in cell["classes"]
+    ]
+    return pd.DataFrame(rows, columns=columns).astype({name: float for name in columns[-3:]})
+
+
+def drift_by_age(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the means over classes and tasks of `drift`, a row for each regime, adapter and age in tasks; undefined ones are left out."""
+    measures = ["cosine", "relative_error", "explained"]
+    return table.groupby(["regime", "adapter", "age"], sort=False)[measures].mean().reset_index()
+
+
+def projection(features: Mapping[tuple[str, str], Mapping[str, np.ndarray]], old: Sequence[int], classes: int = 3, images: int = 20) -> pd.DataFrame:
+    """Return where test images of the first `classes` old classes lie in the plane: as `stored`, `carried`, and `current`.
+
+    Args:
+        features: the arrays of the last task's drift artefact, by regime and adapter.
+        old: the classes whose features were carried.
+        classes: how many of them are shown.
+        images: how many images of each.
+    """
+    columns = ["regime", "adapter", "kind", "class", "image", "x", "y"]
+    shown = sorted(int(label) for label in old)[:classes]
+    parts = []
+    for (regime, adapter), arrays in features.items():
+        labels = arrays["labels"]
+        chosen = np.concatenate([np.flatnonzero(labels == label)[:images] for label in shown] or [np.empty(0, dtype=np.int64)])
+        kinds = ["stored", "carried", "current"]
+        if len(chosen):
+            planes = project(arrays["current"], [arrays[kind][chosen] for kind in kinds])[1:]
+            for kind, plane in zip(kinds, planes, strict=True):
+                cell = {"regime": regime, "adapter": adapter, "kind": kind}
+                parts.append(pd.DataFrame(cell | {"class": labels[chosen], "image": chosen, "x": plane[:, 0], "y": plane[:, 1]}))
+    return pd.concat(parts)[columns] if parts else pd.DataFrame(columns=columns)

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 CELL = ["regime", "setting", "adapter", "classifier", "budget"]
-METRICS = ["average", "last", "forgetting", "gap_closed_average"]
+METRICS = ["average", "last", "forgetting", "gap_closed_average", "validation_average"]
 
 
 def aggregate(runs: pd.DataFrame) -> pd.DataFrame:
@@ -64,12 +64,13 @@ def markdown(table: pd.DataFrame, classifiers: Sequence[str]) -> str:
 def within(table: pd.DataFrame, limit: int) -> pd.DataFrame:
     """Return for each method the row that makes most use of `limit` bytes; the best average comes first.
 
-    A method is a regime with an adapter and a classifier. Of its settings and budgets that fit, the largest stands for
-    it: choosing by accuracy would be choosing on test images. Bounds, which are no methods, are left out.
+    A method is a regime with an adapter and a classifier. Of its settings and budgets that fit, the one with the best average
+    incremental accuracy on validation images stands for it: choosing by the accuracy that is shown would be choosing on test
+    images. Bounds, which are no methods, are left out.
     """
     fits = table[(table["bytes"] <= limit) & (table["adapter"] != "oracle") & (table["regime"] != "joint")]
-    # Of equal bytes (exemplars that are kept as images, used in part) the largest budget, whose 0 stands for everything.
-    ordered = fits.assign(rank=fits["budget"].replace(0, float("inf"))).sort_values(["bytes", "rank"], kind="stable")
+    # Of equal ones (exemplars that are kept as images, used in part) the largest budget, whose 0 stands for everything.
+    ordered = fits.assign(rank=fits["budget"].replace(0, float("inf"))).sort_values(["validation_average_mean", "bytes", "rank"], kind="stable")
     best = ordered.groupby(["regime", "adapter", "classifier"], sort=False).tail(1)
     return best.drop(columns="rank").sort_values("average_mean", ascending=False).reset_index(drop=True)
 
@@ -81,6 +82,41 @@ def within_markdown(table: pd.DataFrame, limit: int) -> str:
         kept = "everything" if row["budget"] == 0 else f"{row['budget']} vectors"
         kept = "" if row["adapter"] in ("-", "exemplars") else kept
         lines.append(f"| {_named(row)} | {kept} | {_spread(row, 'average')} | {_spread(row, 'last')} | {row['bytes']:,.0f} |")
+    return "\n".join(lines) + "\n"
+
+
+def storages(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of `aggregate` that say what storing vectors in fewer bytes costs, at every budget, with the column `storage`.
+
+    These are the methods whose vectors were stored in several ways; as the run stood, they are called "as is". Bounds are left
+    out.
+    """
+    methods = ["regime", "adapter", "classifier"]
+    kept = table[(table["setting"] == "") | table["setting"].str.startswith("storage=")]
+    kept = kept[~kept["adapter"].isin(["-", "oracle"])]
+    several = kept.groupby(methods)["setting"].transform("nunique") > 1
+    chosen: pd.DataFrame = kept[several].reset_index(drop=True)
+    return chosen.assign(storage=chosen["setting"].str.removeprefix("storage=").replace("", "as is"))
+
+
+def storage_markdown(table: pd.DataFrame) -> str:
+    """Return the rows of `storages` with the whole memory as a table to read."""
+    lines = ["| method | storage | average incremental % | last % | memory bytes | times fewer |", "|:--|:--|--:|--:|--:|--:|"]
+    whole = table[table["budget"] == 0]
+    plain = whole[whole["setting"] == ""].set_index(["regime", "adapter", "classifier"])["bytes"]
+    for row in whole.sort_values(["regime", "adapter", "classifier"], kind="stable").to_dict("records"):
+        fewer = plain[row["regime"], row["adapter"], row["classifier"]] / row["bytes"]
+        cells = [row["method"], row["storage"], _spread(row, "average"), _spread(row, "last"), f"{row['bytes']:,.0f}", f"{fewer:.1f}"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def drift_markdown(by_age: pd.DataFrame) -> str:
+    """Return the table of `carryover.report.drift_by_age` as a table to read."""
+    lines = ["| regime | adapter | age in tasks | cosine | relative error | variance explained |", "|:--|:--|--:|--:|--:|--:|"]
+    for row in by_age.to_dict("records"):
+        numbers = ["" if pd.isna(row[name]) else f"{row[name]:.2f}" for name in ("cosine", "relative_error", "explained")]
+        lines.append(f"| {row['regime']} | {row['adapter']} | {row['age']} | {' | '.join(numbers)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -24,7 +24,7 @@ def main(regime: str, adapter: str, task: str, previous: str) -> None:
         before = networks.read(layout.backbone(regime, previous), regime=regime, task=previous)
         after = networks.read(layout.backbone(regime, task), regime=regime, task=task)
         seed = derive(natural(parameters("seed"), "seed"), "chase", regime, adapter, task)
-        method.chase(memory.values(), images, pairs["previous"], before, after, where, seed)
+        method.chase(memory.features, images, pairs["previous"], before, after, where, seed)
     fitted.write(method if learns else None, regime, adapter, task)
     clock.note(layout.seconds(f"adapt-{regime}-{adapter}-{task}"))
 

@@ -37,8 +37,8 @@ def main() -> None:
     combinations = list(itertools.product(*values))
     chosen = [[f"{key}={value}" for key, value in zip(keys, combination, strict=True)] for combination in combinations]
     rows = []
-    for combination, (results, _) in zip(combinations, clones.run_all([[*options.overrides, *one] for one in chosen], options.jobs), strict=True):
-        scores = results[results["budget"] == 0].set_index(["regime", "adapter", "classifier"])["validation_average"]
+    for combination, finished in zip(combinations, clones.run_all([[*options.overrides, *one] for one in chosen], options.jobs), strict=True):
+        scores = finished.results[finished.results["budget"] == 0].set_index(["regime", "adapter", "classifier"])["validation_average"]
         for cell in cells:
             if tuple(cell) not in scores.index:
                 raise ConfigurationError(

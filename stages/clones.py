@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -34,7 +35,17 @@ class RunError(CarryoverError):
     """A run in a clone failed; its own message stands above."""
 
 
-def run_all(runs: list[list[str]], jobs: int) -> list[tuple[pd.DataFrame, pd.DataFrame]]:
+@dataclass(frozen=True)
+class Finished:
+    """What a run left in metrics/: results.csv with the adapters' seconds, curves.csv, drift.csv and projection.csv."""
+
+    results: pd.DataFrame
+    curves: pd.DataFrame
+    drift: pd.DataFrame
+    projection: pd.DataFrame
+
+
+def run_all(runs: list[list[str]], jobs: int) -> list[Finished]:
     """Return what `run` returns of each list of overrides, with `jobs` runs side by side.
 
     Raises:
@@ -51,8 +62,8 @@ def run_all(runs: list[list[str]], jobs: int) -> list[tuple[pd.DataFrame, pd.Dat
             pool.shutdown(cancel_futures=True)
 
 
-def run(overrides: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Run the committed project with Hydra `overrides`; return its results.csv (with the adapters' seconds) and curves.csv.
+def run(overrides: list[str]) -> Finished:
+    """Run the committed project with Hydra `overrides`.
 
     What several runs have in common is computed once, for they share this project's cache, and an interrupted series of
     runs goes on where it stopped.
@@ -73,9 +84,9 @@ def run(overrides: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
         for command in ([sys.executable, "-c", _COMPOSE, *overrides], [sys.executable, "-m", "stages.repro"]):
             if subprocess.run(command, cwd=folder, check=False, env=environment).returncode:
                 raise RunError(f"The run with {shlex.join(overrides)} failed.")
-        results = pd.read_csv(folder / "metrics/results.csv")
-        seconds = pd.read_csv(folder / "metrics/seconds.csv")
-        return results.merge(seconds, how="left", on=["regime", "adapter"]), pd.read_csv(folder / "metrics/curves.csv")
+        names = ("results", "seconds", "curves", "drift", "projection")
+        results, seconds, *others = (pd.read_csv(folder / f"metrics/{name}.csv") for name in names)
+        return Finished(results.merge(seconds, how="left", on=["regime", "adapter"]), *others)
 
 
 def add_jobs(parser: argparse.ArgumentParser) -> None:

@@ -7,10 +7,10 @@ import itertools
 
 import pandas as pd
 
-from carryover import runs
+from carryover import registry, report, runs
 from stages import clones
 from stages.command import guard
-from stages.picture import draw, draw_memory
+from stages.picture import draw, draw_drift, draw_memory, draw_projection, draw_storage
 
 
 def main() -> None:
@@ -25,29 +25,30 @@ def main() -> None:
         "--vary",
         action="append",
         default=[],
-        metavar="REGIME.PARAMETER=V1,V2",
-        help="run a regime with other values of a parameter too, beside the rest as it is; may be repeated",
+        metavar="PARAMETER=V1,V2",
+        help="run with other values of a parameter too, beside the rest as it is: a regime's, as rehearsal.exemplars.per_class=2,5, "
+        "or one of params.yaml, as memory.storage=float16,int8; may be repeated",
     )
     parser.add_argument("--bytes", nargs="*", type=int, default=[], help="add a table of all methods within so many bytes each")
     clones.add_jobs(parser)
     options = parser.parse_args()
     for axis in options.vary:
         if "." not in axis.partition("=")[0] or not axis.partition("=")[2]:
-            parser.error(f"--vary {axis!r} is not of the form REGIME.PARAMETER=V1,V2")
-    variations = [(axis.split(".")[0], axis.partition("=")[0], value) for axis in options.vary for value in axis.partition("=")[2].split(",")]
+            parser.error(f"--vary {axis!r} is not of the form PARAMETER=V1,V2, with a dot in the parameter's name")
+    variations = [(axis.partition("=")[0], value) for axis in options.vary for value in axis.partition("=")[2].split(",")]
     settings = [None, *variations]
     runs_wanted = list(itertools.product(options.orders, options.seeds, settings))
-    overrides = [
-        [*options.overrides, f"protocol.seed={order}", f"seed={seed}", *([f"regimes.{setting[1]}={setting[2]}"] if setting else [])]
-        for order, seed, setting in runs_wanted
-    ]
-    tables, curves = [], []
-    for (order, seed, setting), (table, curve) in zip(runs_wanted, clones.run_all(overrides, options.jobs), strict=True):
-        table = table.assign(order=order, seed=seed, setting=f"{setting[1].partition('.')[2]}={setting[2]}" if setting else "")
-        # Of a variation only the regime's own rows are new.
-        tables.append(table[table["regime"] == setting[0]] if setting else table)
-        if not setting:
-            curves.append(curve)
+    overrides = [[*options.overrides, f"protocol.seed={order}", f"seed={seed}", *_override(setting)] for order, seed, setting in runs_wanted]
+    tables, curves, drifts, projections = [], [], [], []
+    for (order, seed, setting), finished in zip(runs_wanted, clones.run_all(overrides, options.jobs), strict=True):
+        table = finished.results.assign(order=order, seed=seed, setting="")
+        if setting:
+            table = _changed(table, *setting)
+        else:
+            curves.append(finished.curves)
+            drifts.append(finished.drift)
+            projections.append(finished.projection)
+        tables.append(table)
     everything = pd.concat(tables)
     table = runs.aggregate(everything)
     mean = runs.mean_curves(pd.concat(curves))
@@ -60,10 +61,38 @@ def main() -> None:
     for limit in options.bytes:
         text += f"\nWithin {limit:,} bytes, each method with the largest budget that fits:\n\n{runs.within_markdown(table, limit)}"
     text += "\n![Accuracy against memory](memory.png)\n"
-    clones.write(f"{options.name}/table.md", text)
     draw_memory(table, clones.RESULTS / options.name / "memory.png")
+    if (storages := runs.storages(table)).size:
+        clones.write(f"{options.name}/storage.csv", storages.round(4).to_csv(index=False))
+        text += f"\nWith vectors in fewer bytes:\n\n{runs.storage_markdown(storages)}\n![Accuracy against bytes, by storage](storage.png)\n"
+        draw_storage(storages, clones.RESULTS / options.name / "storage.png")
+    if (by_age := report.drift_by_age(pd.concat(drifts))).size:
+        clones.write(f"{options.name}/drift.csv", by_age.round(4).to_csv(index=False))
+        draw_drift(by_age, clones.RESULTS / options.name / "drift.png")
+        draw_projection(projections[0], clones.RESULTS / options.name / "projection.png")
+        text += f"\nPredicted against actual drift of old classes' test features, means over classes and tasks:\n\n{runs.drift_markdown(by_age)}"
+        text += "\n![Drift, by age](drift.png)\n\n![Test features of the first three classes after the last task of the first run](projection.png)\n"
+    clones.write(f"{options.name}/table.md", text)
     draw(mean.to_dict("records"), clones.RESULTS / options.name / "curves.png", f"Accuracy over all classes seen, mean of {count}")
     print(runs.markdown(table, options.classifiers))
+
+
+def _override(setting: tuple[str, str] | None) -> list[str]:
+    if setting is None:
+        return []
+    parameter, value = setting
+    return [f"regimes.{parameter}={value}" if _of_regime(parameter) else f"{parameter}={value}"]
+
+
+def _of_regime(parameter: str) -> bool:
+    return parameter.partition(".")[0] in registry.names("regimes")
+
+
+def _changed(table: pd.DataFrame, parameter: str, value: str) -> pd.DataFrame:
+    """Return the rows that a variation makes anew: the regime's own, or those with a memory."""
+    first, _, name = parameter.partition(".")
+    new = table["regime"] == first if _of_regime(parameter) else (table["adapter"] != "-") & (table["regime"] != "joint")
+    return table[new].assign(setting=f"{name}={value}")
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from carryover.errors import ConfigurationError, unknown
 from carryover.images import read_images
 from carryover.memory import Budget, Memory
 from carryover.seeds import derive
-from stages import layout, networks
+from stages import drifts, layout, networks
 from stages.command import natural, parameters, run
 
 
@@ -29,6 +29,10 @@ def main(regime: str, first: str, state: str) -> None:
     for adapter in columns:
         memory = Memory.empty(network.backbone.features, storage)
         memory.write(layout.memory(regime, adapter, state), regime=regime, adapter=adapter, task=state)
+    # The folder is an output also where there is no adapter to measure.
+    drifts.path(regime, "any", state).parent.mkdir(parents=True, exist_ok=True)
+    for adapter in parameters("paired"):
+        drifts.write_empty(network.backbone.features, regime=regime, adapter=adapter, task=state)
 
 
 def _check_names(group: str, names: list[str], besides: list[str]) -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 from carryover import registry, report
 from carryover.artefacts import replacing
 from carryover.errors import ArtefactError
 from carryover.evaluation import Evaluation
-from stages import layout
+from stages import drifts, layout
 from stages.command import ids, parameters, run
-from stages.picture import draw
+from stages.picture import draw, draw_drift, draw_projection
 
 
 def main() -> None:
@@ -31,6 +32,7 @@ def main() -> None:
     _write("seconds.csv", "\n".join(["regime,adapter,seconds", *rows]) + "\n")
     _write("table.md", report.markdown(results, settings.primary, {key: s for key, s in seconds.items() if s is not None}))
     draw(curves.to_dict("records"), layout.METRICS / "curves.png")
+    _write_drift(tasks)
     for regime, section in parameters("regimes").items():
         if "generator" in (section or {}):
             # Imported here, for networks are loaded with it.
@@ -39,8 +41,22 @@ def main() -> None:
             draw_samples(regime, tasks[-1], layout.METRICS / f"samples-{regime}.png")
 
 
+def _write_drift(tasks: list[str]) -> None:
+    cells = [(regime, adapter) for regime in parameters("regimes") for adapter in parameters("paired")]
+    table = report.drift([_scores(drifts.scores(r, a, task), r, a, task) for r, a in cells for task in tasks], tasks)
+    _write("drift.csv", table.round(4).to_csv(index=False))
+    draw_drift(report.drift_by_age(table), layout.METRICS / "drift.png")
+    last = {cell: drifts.read(*cell, tasks[-1]).tensors for cell in cells}
+    projection = report.projection(last, table["class"].unique().tolist())
+    _write("projection.csv", projection.round(3).to_csv(index=False))
+    draw_projection(projection, layout.METRICS / "projection.png")
+
+
 def _cell(regime: str, adapter: str, task: str) -> dict[str, Any]:
-    path = layout.evaluation(regime, adapter, task)
+    return _scores(layout.evaluation(regime, adapter, task), regime, adapter, task)
+
+
+def _scores(path: Path, regime: str, adapter: str, task: str) -> dict[str, Any]:
     try:
         cell: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -21,9 +21,9 @@ def main(regime: str, adapter: str, task: str, previous: str) -> None:
     if len(memory.counts):
         if not fitted.fields["fitted"]:
             raise ArtefactError(f"{layout.adapter(regime, adapter, task)} is not fitted, but there is a memory to carry.")
-        memory = memory.carried(method.restore(fitted.tensors).transform(memory.values()))
+        memory = memory.carried(method.restore(fitted.tensors).transform(memory.features))
     fields = {"regime": regime, "adapter": adapter, "task": task, "adapter_parameters": fitted.fields["parameters"]}
-    new = Memory(selected["features"], selected["counts"])
+    new = Memory(selected["features"], selected["counts"], budget.storage)
     if method.keeps == "means":
         new = new.means()
     grown = memory.extended(new.features, new.counts)

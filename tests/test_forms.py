@@ -152,7 +152,7 @@ def test_mean_and_covariance_follow_a_linear_map_exactly(tmp_path: Path) -> None
     assert adapter.form is not None
     Memory(features, counts).condensed(adapter.form).write(tmp_path / "memory")
     memory = Memory.read(tmp_path / "memory")
-    carried = memory.carried(adapter.fit(previous, current).transform(memory.values())).condensed(adapter.form)
+    carried = memory.carried(adapter.fit(previous, current).transform(memory.features)).condensed(adapter.form)
     for c, rows in enumerate(by_class(features, counts)):
         (mean, covariance), (new_mean, new_covariance) = moments(rows), stored_moments(dict(carried.written), c)
         assert np.allclose(new_mean, mean @ matrix + offset, atol=1e-4)

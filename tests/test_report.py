@@ -199,7 +199,8 @@ def several_runs() -> pd.DataFrame:
         for adapter, average in zip(("none", "mlp"), pair, strict=True):
             keys = {"order": order, "seed": seed, "regime": "distill", "adapter": adapter, "classifier": "softmax", "budget": 0}
             gap = None if adapter == "none" else 0.5
-            rows.append(keys | {"method": adapter, "average": average, "last": 1.0, "forgetting": 2.0, "gap_closed_average": gap, "bytes": 100})
+            measured = {"average": average, "last": 1.0, "forgetting": 2.0, "gap_closed_average": gap, "validation_average": average - 1}
+            rows.append(keys | measured | {"method": adapter, "bytes": 100})
     return pd.DataFrame(rows)
 
 
@@ -232,7 +233,8 @@ def budgets() -> pd.DataFrame:
         ("rehearsal", "exemplars.per_class=2", "exemplars", "nme", 0, "iCaRL", 50.0, 64.0),
     ]
     frame = pd.DataFrame(rows, columns=columns)
-    return frame.assign(average_sd=math.nan, last_mean=50.0, last_sd=math.nan)
+    # Validation images would choose the same, but for the five exemplars of twenty.
+    return frame.assign(average_sd=math.nan, last_mean=50.0, last_sd=math.nan, validation_average_mean=[70.0, 60.0, 90.0, 65.0, 64.0, 63.0])
 
 
 @pytest.mark.parametrize(
@@ -268,3 +270,23 @@ def test_a_method_is_shown_under_its_own_classifier_where_there_is_one() -> None
 def test_exemplars_are_no_adapter_that_closes_a_gap() -> None:
     table = report.records([*cells(), *[{**one, "adapter": "exemplars"} for one in cells(("mlp",))]])
     assert pd.isna(row_of(report.results(table), "exemplars")["gap_closed_average"])
+
+
+def test_storages_are_told_apart_and_their_bytes_compared() -> None:
+    quantised = several_runs().assign(setting="storage=int8", bytes=25, average=lambda frame: frame["average"] - 1)
+    other = several_runs().assign(setting="exemplars.per_class=5", regime="rehearsal")
+    head = several_runs().assign(setting="", adapter="-")
+    table = runs.storages(runs.aggregate(pd.concat([several_runs().assign(setting=""), quantised, other, head])))
+    assert sorted(zip(table["adapter"], table["storage"], strict=True)) == [("mlp", "as is"), ("mlp", "int8"), ("none", "as is"), ("none", "int8")]
+    lines = runs.storage_markdown(table).splitlines()
+    assert lines[2] == "| mlp | as is | 55.0 ± 5.6 | 1.0 ± 0.0 | 100 | 1.0 |"
+    assert lines[3] == "| mlp | int8 | 54.0 ± 5.6 | 1.0 ± 0.0 | 25 | 4.0 |"
+
+
+def test_without_other_storages_there_is_nothing_to_compare() -> None:
+    assert runs.storages(runs.aggregate(several_runs())).empty
+
+
+def test_the_table_of_drift_leaves_blank_what_is_undefined() -> None:
+    row = {"regime": "distill", "adapter": "none", "age": 1, "cosine": math.nan, "relative_error": 1.0, "explained": -0.25}
+    assert runs.drift_markdown(pd.DataFrame([row])).splitlines()[2] == "| distill | none | 1 |  | 1.00 | -0.25 |"

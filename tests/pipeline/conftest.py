@@ -79,6 +79,7 @@ class Project:
             "chase": ["regime", "adapter", "task", "previous"],
             "transform": ["regime", "adapter", "task", "previous"],
             "oracle": ["regime", "task"],
+            "drift": ["regime", "adapter", "task", "previous"],
             "joint": ["task"],
             "evaluate": ["regime", "adapter", "task"],
         }.get(name, [])

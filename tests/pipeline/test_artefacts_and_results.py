@@ -24,6 +24,7 @@ KINDS: dict[str, tuple[str, list[str]]] = {
     "adapters": ("adapter", ["regime", "adapter", "task"]),
     "memories": ("memory", ["regime", "task", "adapter"]),
     "observations": ("observations", ["regime", "task"]),
+    "drifts": ("drift", ["regime", "task", "adapter"]),
 }
 
 
@@ -114,6 +115,26 @@ def test_summary_curves_results_and_table_agree(project: Project) -> None:
             assert np.mean(curve) == pytest.approx(float(row["average"]), abs=1e-2)
             assert curve[-1] == pytest.approx(float(row["last"]), abs=1e-2)
     assert (project.root / "metrics/curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_drift_is_measured_on_test_images_carried_as_the_memory_is(project: Project) -> None:
+    before = artefacts.read(project.root / "data/observations/distill/task0.safetensors", "observations")["test_features"]
+    after = artefacts.read(project.root / "data/observations/distill/task1.safetensors", "observations")["test_features"]
+    still = artefacts.read(project.root / "data/drifts/distill/task1/none.safetensors", "drift")
+    assert np.array_equal(still["stored"], still["carried"]) and np.array_equal(still["stored"][: len(before)], before)
+    assert np.array_equal(still["current"], after) and np.array_equal(still["stored"][len(before) :], after[len(before) :])
+    rows = {(row["regime"], row["adapter"], row["class"]): row for row in _rows(project, "drift.csv")}
+    assert set(rows) == {(regime, adapter, label) for regime in ("finetune", "distill") for adapter in ("none", "linear") for label in "01"}
+    assert all(row["age"] == "1" and row["learned"] == "task0" and row["task"] == "task1" for row in rows.values())
+    for regime in ("finetune", "distill"):
+        for label in "01":
+            assert float(rows[regime, "none", label]["relative_error"]) == 1 and rows[regime, "none", label]["cosine"] == ""
+            assert float(rows[regime, "linear", label]["relative_error"]) < 0.9
+
+
+def test_the_pictures_of_drift_are_drawn(project: Project) -> None:
+    assert {row["kind"] for row in _rows(project, "projection.csv")} == {"stored", "carried", "current"}
+    assert all((project.root / f"metrics/{name}.png").read_bytes().startswith(b"\x89PNG") for name in ("drift", "projection"))
 
 
 def test_the_table_is_shown(project: Project) -> None:

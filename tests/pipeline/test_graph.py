@@ -14,7 +14,7 @@ import yaml
 from conftest import ROOT, Project
 
 LEARNING = {"initialise", "train", "extract", "select", "keep", "adapt", "chase", "transform"}
-MEASURING = {"oracle", "joint", "evaluate", "evaluate_joint", "report"}
+MEASURING = {"oracle", "drift", "joint", "evaluate", "evaluate_joint", "report"}
 COMMON = {"sources", "prepare", "split"}
 
 
@@ -101,7 +101,7 @@ def test_only_stages_that_measure_reach_what_was_seen(checkout: Project) -> None
     stages = stages_of(checkout.root)
     writer = {out: stage for stage in stages.values() for out in stage["outs"]}
     direct = {s["verb"] for s in stages.values() if any(p.endswith("/seen.json") or "/observations/" in p for p in s["deps"])}
-    assert direct == {"oracle", "joint", "evaluate", "evaluate_joint"}
+    assert direct == {"oracle", "drift", "joint", "evaluate", "evaluate_joint"}
 
     def upstream(stage: dict[str, Any]) -> set[str]:
         sources = [source for path in stage["deps"] if (source := _writer(path, writer))]
@@ -127,6 +127,7 @@ def test_only_stages_that_measure_reach_what_was_seen(checkout: Project) -> None
         ("adapt", "data/observations/${item.regime}/${item.task.id}.safetensors"),
         ("transform", "data/memories/${item.regime}/${item.task.id}/oracle.safetensors"),
         ("transform", "data/copied"),
+        ("transform", "data/drifts/${item.regime}/${item.task.id}/${item.adapter}.safetensors"),
     ],
 )
 def test_the_walk_notices_a_dependency_too_many(fresh: Callable[[str], Project], verb: str, path: str) -> None:
@@ -218,6 +219,7 @@ def learned(shared_copy: Project) -> dict[str, set[str]]:
         "adapt": ("distill", "linear", "task1"),
         "transform": ("distill", "linear", "task1", "task0"),
         "evaluate": ("distill", "linear", "task1"),
+        "drift": ("distill", "linear", "task1", "task0"),
         "report": (),
     }
     imported = {}
@@ -230,13 +232,13 @@ def learned(shared_copy: Project) -> dict[str, set[str]]:
 
 
 def test_a_task_is_learned_without_any_other_image(project: Project, shared_copy: Project, learned: dict[str, set[str]]) -> None:
-    for folder in ("backbones", "features", "selections", "exemplars", "adapters", "memories", "evaluations"):
+    for folder in ("backbones", "features", "selections", "exemplars", "adapters", "memories", "evaluations", "drifts"):
         assert shared_copy.digests(f"data/{folder}") == project.digests(f"data/{folder}"), folder
 
 
 def test_sources_list_every_imported_file(shared_copy: Project, learned: dict[str, set[str]]) -> None:
     regime, adapter = ["regimes/distill"], ["adapters/linear"]
-    methods = {"train": regime, "extract": regime, "keep": regime, "adapt": adapter, "transform": adapter}
+    methods = {"train": regime, "extract": regime, "keep": regime, "adapt": adapter, "transform": adapter, "drift": adapter}
     for name, imported in learned.items():
         listed: set[str] = set()
         for source in [f"stages/{name}", *methods.get(name, [])]:

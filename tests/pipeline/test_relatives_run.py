@@ -88,17 +88,23 @@ PNG = b"\x89PNG"
 def test_a_comparison_varies_what_a_regime_keeps_and_compares_within_bytes(fresh: Callable[[str], Project]) -> None:
     project = fresh("varied")
     arguments = ["regimes=[rehearsal]", "adapters=[none]", "joint=never", "--orders", "0", "--vary", "rehearsal.exemplars.per_class=2"]
+    arguments += ["--vary", "memory.storage=int8"]
     project.run(sys.executable, "-m", "stages.compare", "varied", *arguments, "--bytes", "3000", "--jobs", "2")
     folder = project.root / "docs/results/varied"
     table = pd.read_csv(folder / "table.csv").fillna({"setting": ""})
     kept = table[(table["adapter"] == "exemplars") & (table["classifier"] == "nme") & (table["budget"] == 0)].set_index("setting")["bytes"]
-    assert set(kept.index) == {"", "exemplars.per_class=2"}
+    assert set(kept.index) == {"", "exemplars.per_class=2", "storage=int8"}
     assert kept["exemplars.per_class=2"] < 3000 < kept[""]
     text = (folder / "table.md").read_text(encoding="utf-8")
     within = text.split("Within 3,000 bytes")[1]
     assert "iCaRL (rehearsal x exemplars x nme), exemplars.per_class=2" in within
     assert "iCaRL (rehearsal x exemplars x nme) |" in text.split("Within")[0]
-    assert all((folder / name).read_bytes().startswith(PNG) for name in ("curves.png", "memory.png"))
+    storages = pd.read_csv(folder / "storage.csv")
+    whole = storages[(storages["adapter"] == "none") & (storages["classifier"] == "softmax") & (storages["budget"] == 0)]
+    assert set(whole["storage"]) == {"as is", "int8"} and whole["bytes"].max() > 2 * whole["bytes"].min()
+    assert set(pd.read_csv(folder / "drift.csv")["adapter"]) == {"none"}
+    pictures = ("curves.png", "memory.png", "storage.png", "drift.png", "projection.png")
+    assert all((folder / name).read_bytes().startswith(PNG) for name in pictures)
     assert not (project.root / "data/tasks").exists(), "the workspace is as it was"
 
 

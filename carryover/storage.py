@@ -1,0 +1,111 @@
+"""Storage: how a memory's vectors are written as numbers of few bytes, and read back as float32 on use.
+
+`float32` and `float16` are the numbers themselves. `int8` is one byte a dimension: the values of a dimension, over all rows, are
+rounded to 256 levels between its least and its greatest (affine quantisation; the scale is per dimension). `pq32`, `pq16` and `pq8`
+are product quantisation with so many bytes a vector: a vector is cut into that many parts, and each part is replaced by the nearest
+of 256 centroids (Jegou, Douze and Schmid, "Product quantization for nearest neighbor search", TPAMI 2011; the implementation is
+faiss'). Levels and centroids are part of what is written, and of its bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+
+from carryover.errors import ConfigurationError
+
+Storage = Literal["float32", "float16", "int8", "pq32", "pq16", "pq8"]
+_NUMBERS: dict[str, np.dtype[Any]] = {"float32": np.dtype(np.float32), "float16": np.dtype(np.float16)}
+_PARTS = {"pq32": 32, "pq16": 16, "pq8": 8}
+_CENTROIDS = 256
+
+
+def layout(storage: str, n: int, d: int) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+    """Return type and shape of each array that stands for `n` vectors of dimension `d`.
+
+    Raises:
+        ConfigurationError: if vectors of dimension `d` cannot be cut into the parts of a product quantiser.
+    """
+    if storage in _NUMBERS:
+        return {"features": (_NUMBERS[storage], (n, d))}
+    byte, half, single = np.dtype(np.uint8), np.dtype(np.float16), np.dtype(np.float32)
+    if storage == "int8":
+        return {"codes": (byte, (n, d)), "least": (single, (d,)), "step": (single, (d,))}
+    parts = _PARTS[storage]
+    if d % parts:
+        raise ConfigurationError(
+            f"Parameter memory.storage is {storage!r}, which cuts a feature into {parts} equal parts: {d} dimensions are no multiple."
+        )
+    # Without a row there is nothing to learn centroids from.
+    return {"codes": (byte, (n, parts)), "centroids": (half, (parts, _CENTROIDS if n else 0, d // parts))}
+
+
+def encode(storage: str, features: np.ndarray) -> dict[str, np.ndarray]:
+    """Return the arrays that stand for features [n, d]; the same ones each time.
+
+    Raises:
+        ConfigurationError: as `layout`.
+    """
+    n, d = features.shape
+    shapes = layout(storage, n, d)
+    if storage in _NUMBERS:
+        # A float16 beyond 65,504 would be infinite.
+        limits = np.finfo(_NUMBERS[storage])
+        return {"features": np.clip(features, limits.min, limits.max).astype(_NUMBERS[storage])}
+    if not n:
+        return {name: np.zeros(shape, dtype) for name, (dtype, shape) in shapes.items()}
+    return _levels(features) if storage == "int8" else _quantised(features, _PARTS[storage])
+
+
+def _levels(features: np.ndarray) -> dict[str, np.ndarray]:
+    least = features.min(axis=0).astype(np.float32)
+    # Halves, for the difference of the two ends may be beyond float32.
+    step = ((features.max(axis=0) / 2 - least / 2) / 127.5).astype(np.float32)
+    codes = np.rint((features / 2 - least / 2) / np.where(step > 0, step / 2, 1))
+    return {"codes": np.clip(codes, 0, 255).astype(np.uint8), "least": least, "step": step}
+
+
+def _quantised(features: np.ndarray, parts: int) -> dict[str, np.ndarray]:
+    import faiss
+
+    # One thread: the order of its sums is then the same on every machine.
+    faiss.omp_set_num_threads(1)
+    rows = np.ascontiguousarray(features, dtype=np.float32)
+    quantiser = faiss.ProductQuantizer(rows.shape[1], parts, 8)
+    quantiser.cp.min_points_per_centroid = 1
+    # There are as many centroids as a byte can name, and no fewer rows may be given to learn them from.
+    quantiser.train(rows if len(rows) >= _CENTROIDS else np.resize(rows, (_CENTROIDS, rows.shape[1])))
+    limit = np.finfo(np.float16).max
+    centroids = np.clip(faiss.vector_to_array(quantiser.centroids), -limit, limit).astype(np.float16)
+    # Codes are chosen among the centroids as they are written.
+    faiss.copy_array_to_vector(centroids.astype(np.float32), quantiser.centroids)
+    return {"codes": quantiser.compute_codes(rows), "centroids": centroids.reshape(parts, _CENTROIDS, -1)}
+
+
+def decode(storage: str, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the features float32 [n, d] that `encode` wrote down.
+
+    Raises:
+        KeyError: if one of the arrays is missing, or there is no such storage.
+        ValueError: if the arrays do not fit each other.
+    """
+    if storage in _NUMBERS:
+        features = arrays["features"]
+        if features.ndim != 2:
+            raise ValueError(f"features have the shape {list(features.shape)}, which is no matrix")
+        values: np.ndarray = features.astype(np.float32)
+        return values
+    codes = arrays["codes"]
+    if codes.ndim != 2:
+        raise ValueError(f"codes have the shape {list(codes.shape)}, which is no matrix")
+    d = codes.shape[1] if storage == "int8" else _PARTS[storage] * int(arrays["centroids"].shape[-1])
+    for name, (dtype, shape) in layout(storage, len(codes), d).items():
+        if arrays[name].dtype != dtype or arrays[name].shape != shape:
+            raise ValueError(f"{name} are {arrays[name].dtype} {list(arrays[name].shape)} where {dtype} {list(shape)} is needed")
+    if storage == "int8":
+        levels: np.ndarray = arrays["least"] + codes.astype(np.float32) * arrays["step"]
+        return levels
+    chosen = [part[codes[:, i]] for i, part in enumerate(arrays["centroids"].astype(np.float32))] if len(codes) else [np.empty((0, d), np.float32)]
+    return np.concatenate(chosen, axis=1)

@@ -1,0 +1,39 @@
+"""drift: measures only: carry the features of old classes' test images as the memory was carried, and compare with where they truly are."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from carryover import artefacts, registry
+from carryover.artefacts import replacing
+from carryover.drift import measure
+from carryover.errors import ArtefactError
+from stages import drifts, layout
+from stages.command import parameters, run
+
+
+def main(regime: str, adapter: str, task: str, previous: str) -> None:
+    """Write the carried test features after a task, and how far they are from the true ones."""
+    before = drifts.read(regime, adapter, previous)
+    fitted = artefacts.read(layout.adapter(regime, adapter, task), "adapter", regime=regime, adapter=adapter, task=task)
+    seen = artefacts.read(layout.observations(regime, task), "observations", regime=regime, task=task)
+    current, labels, known = seen["test_features"], seen["test_labels"], len(before["labels"])
+    if not np.array_equal(labels[:known], before["labels"]):
+        raise ArtefactError(
+            f"{layout.observations(regime, task)} has other test images than {drifts.path(regime, adapter, previous)}: one of them was swapped."
+        )
+    carried = before["carried"]
+    if known:
+        carried = registry.build("adapters", adapter, parameters("adapters", adapter)).restore(fitted.tensors).transform(carried)
+    stored, carried = (np.concatenate([old, current[known:]]) for old in (before["stored"], carried))
+    rows = [drift.row() for drift in measure(stored, carried, current, labels, seen.fields["sizes"])]
+    fields = {"regime": regime, "adapter": adapter, "task": task}
+    with replacing(drifts.scores(regime, adapter, task)) as temporary:
+        temporary.write_text(json.dumps(fields | {"classes": rows}, indent=1) + "\n", encoding="utf-8")
+    drifts.write(stored, carried, current, labels, **fields)
+
+
+if __name__ == "__main__":
+    run(main, "regime", "adapter", "task", "previous")
