@@ -7,7 +7,8 @@ import itertools
 
 import pandas as pd
 
-from carryover.errors import ConfigurationError
+from carryover import classifiers, registry
+from carryover.errors import ConfigurationError, unknown
 from stages import clones
 from stages.command import guard
 
@@ -32,7 +33,7 @@ def main() -> None:
             parser.error(f"--grid {axis!r} is not of the form KEY=V1,V2")
     keys = [axis.partition("=")[0] for axis in options.grid]
     values = [axis.partition("=")[2].split(",") for axis in options.grid]
-    cells = [cell.split(",") for cell in options.cell]
+    cells = [_cell(cell) for cell in options.cell]
     names = [" x ".join(cell) for cell in cells]
     combinations = list(itertools.product(*values))
     chosen = [[f"{key}={value}" for key, value in zip(keys, combination, strict=True)] for combination in combinations]
@@ -41,9 +42,7 @@ def main() -> None:
         scores = finished.results[finished.results["budget"] == 0].set_index(["regime", "adapter", "classifier"])["validation_average"]
         for cell in cells:
             if tuple(cell) not in scores.index:
-                raise ConfigurationError(
-                    f"--cell {','.join(cell)} is no cell of the run's table, whose rows are regime, adapter (- for the head), classifier."
-                )
+                raise ConfigurationError(f"--cell {','.join(cell)} is no cell of the table: the regime, adapter or classifier did not run.")
         found = {name: float(scores.loc[tuple(cell)]) for name, cell in zip(names, cells, strict=True)}
         rows.append(dict(zip(keys, combination, strict=True)) | found)
     ranking = pd.DataFrame(rows).sort_values(names[0], ascending=False)
@@ -52,6 +51,22 @@ def main() -> None:
     heading = f"{clones.made_by('choose')}.\nNumbers are average incremental accuracy on validation images, %; the first cell ranks."
     clones.write(f"{options.name}.md", "\n".join([heading, "", *lines, ""]))
     print("\n".join(lines))
+
+
+def _cell(text: str) -> list[str]:
+    """Return the three coordinates of a cell, checked before anything runs."""
+    parts = text.split(",")
+    accepted = {
+        "regime": [*registry.names("regimes"), "joint"],
+        "adapter": [*registry.names("adapters"), "exemplars", "oracle", "-"],
+        "classifier": [*classifiers.FITTERS, "head"],
+    }
+    if len(parts) != len(accepted):
+        raise ConfigurationError(f"--cell {text!r} is not of the form REGIME,ADAPTER,CLASSIFIER; the head's adapter is -.")
+    for (kind, names), part in zip(accepted.items(), parts, strict=True):
+        if part not in names:
+            raise ConfigurationError(f"--cell {text!r}: {unknown(kind, part, names)}")
+    return parts
 
 
 if __name__ == "__main__":

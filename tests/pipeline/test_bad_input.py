@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -263,3 +264,16 @@ def test_a_command_in_a_folder_that_is_no_project(project: Project, tmp_path: Pa
     python, *options = project.command("split")
     elsewhere = Project(tmp_path, project.environment | {"PYTHONPATH": str(project.root)})
     assert "params.yaml" in error_of(elsewhere.run(python, *options, check=False))
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("distill,linear", "--cell 'distill,linear' is not of the form REGIME,ADAPTER,CLASSIFIER"),
+        ("distil,linear,softmax", "Unknown regime 'distil'"),
+        ("distill,-,heads", "Unknown classifier 'heads'"),
+    ],
+)
+def test_choose_refuses_a_cell_that_cannot_be_before_anything_runs(checkout: Project, cell: str, message: str) -> None:
+    done = checkout.run(sys.executable, "-m", "stages.choose", "x", "--grid", "seed=0,1", "--cell", cell, check=False)
+    assert message in error_of(done) and "Running" not in done.stderr
