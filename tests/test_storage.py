@@ -109,7 +109,7 @@ def test_writing_again_what_was_read_back_loses_less_than_the_first_time(tmp_pat
 
 
 def test_dimensions_that_cannot_be_cut_are_refused_by_name() -> None:
-    with pytest.raises(ConfigurationError, match=r"memory\.storage is 'pq16': .* 20 dimensions cannot be cut into 16 equal"):
+    with pytest.raises(ConfigurationError, match=r"memory\.storage is 'pq16', .* 16 equal parts: 20 dimensions are no multiple"):
         Memory.empty(20, "pq16")
 
 
