@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+MEASURES = ["cosine", "relative_error", "explained"]
+
 
 @dataclass(frozen=True)
 class ClassDrift:

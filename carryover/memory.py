@@ -14,7 +14,7 @@ from pydantic import Field
 from carryover import artefacts
 from carryover.errors import ArtefactError, ConfigurationError
 from carryover.forms import Form, expand
-from carryover.storage import Storage, decode, encode, layout
+from carryover.storage import NUMBERS, Storage, decode, encode, layout
 
 KIND = "memory"
 
@@ -74,12 +74,27 @@ class Budget:
     def _rows_in_bytes(self, classes: int, d: int, fields: Mapping[str, Any]) -> int:
         assert self.bytes is not None
         # No vector takes less than a byte.
-        return bisect.bisect_right(range(self.bytes + 1), self.bytes, key=lambda rows: full_size(classes, d, rows, self.storage, fields)) - 1
+        most = range(self.bytes // classes + 1)
+        return bisect.bisect_right(most, self.bytes, key=lambda rows: full_size(classes, d, rows, self.storage, fields)) - 1
 
 
 def full_size(classes: int, d: int, rows: int, storage: str, fields: Mapping[str, Any]) -> int:
     """Return the bytes of a memory file of `rows` vectors for each of `classes` classes, without making the vectors."""
-    return Memory(np.broadcast_to(np.float32(0), (classes * rows, d)), np.full(classes, rows, dtype=np.int32), storage).size(**fields)
+    return _size(_layout(storage, classes * rows, d, classes), _header(storage, fields))
+
+
+def _layout(storage: str, n: int, d: int, classes: int) -> dict[str, tuple[np.dtype[Any], tuple[int, ...]]]:
+    return layout(storage, n, d) | {"counts": (np.dtype(np.int32), (classes,))}
+
+
+def _header(storage: str, fields: Mapping[str, Any]) -> dict[str, Any]:
+    # Plain numbers say themselves what they are.
+    return dict(fields) if storage in NUMBERS else {**fields, "storage": storage}
+
+
+def _size(shapes: Mapping[str, tuple[np.dtype[Any], tuple[int, ...]]], fields: Mapping[str, Any]) -> int:
+    hollow = {name: np.broadcast_to(np.zeros((), dtype=dtype), shape) for name, (dtype, shape) in shapes.items()}
+    return artefacts.serialized_size(KIND, hollow, **fields)
 
 
 @dataclass(frozen=True)
@@ -143,19 +158,14 @@ class Memory:
         return Memory(*expand(form.name, written), form=form.name, written=written)
 
     def _fields(self, fields: dict[str, Any]) -> dict[str, Any]:
-        if self.form is not None:
-            return fields | {"form": self.form}
-        # Plain numbers say themselves what they are.
-        return fields if "features" in layout(self.storage, *self.features.shape) else fields | {"storage": self.storage}
+        return fields | {"form": self.form} if self.form is not None else _header(self.storage, fields)
 
     def size(self, **fields: Any) -> int:
         """Return the bytes of the file that `write` makes."""
-        if self.form is None:
-            shapes = layout(self.storage, *self.features.shape) | {"counts": (self.counts.dtype, self.counts.shape)}
-        else:
-            shapes = {name: (array.dtype, array.shape) for name, array in self.written.items()}
-        hollow = {name: np.broadcast_to(np.zeros((), dtype=dtype), shape) for name, (dtype, shape) in shapes.items()}
-        return artefacts.serialized_size(KIND, hollow, **self._fields(fields))
+        if self.form is not None:
+            return artefacts.serialized_size(KIND, self.written, **self._fields(fields))
+        n, d = self.features.shape
+        return _size(_layout(self.storage, n, d, len(self.counts)), self._fields(fields))
 
     def write(self, path: str | os.PathLike[str], **fields: Any) -> None:
         """Write the memory as an artefact; its size on disk is the memory that the method reports."""

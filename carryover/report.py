@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from carryover import metrics
-from carryover.drift import project
+from carryover.drift import MEASURES, project
 
 # The cells of the table that papers have names for; a cell is (regime, adapter, classifier).
 NAMES = {
@@ -171,19 +171,18 @@ def markdown(frame: pd.DataFrame, primary: str, seconds: Mapping[tuple[str, str]
 
 def drift(cells: Iterable[Mapping[str, Any]], tasks: Sequence[str]) -> pd.DataFrame:
     """Return predicted against actual drift, a row for each regime, adapter, task and old class, from the scores of `carryover.drift`."""
-    columns = ["regime", "adapter", "task", "learned", "age", "class", "images", "cosine", "relative_error", "explained"]
+    columns = ["regime", "adapter", "task", "learned", "age", "class", "images", *MEASURES]
     rows = [
         {"regime": cell["regime"], "adapter": cell["adapter"], "task": cell["task"], "class": row["label"]} | row | {"learned": tasks[row["learned"]]}
         for cell in cells
         for row in cell["classes"]
     ]
-    return pd.DataFrame(rows, columns=columns).astype({name: float for name in columns[-3:]})
+    return pd.DataFrame(rows, columns=columns).astype({name: float for name in MEASURES})
 
 
 def drift_by_age(table: pd.DataFrame) -> pd.DataFrame:
     """Return the means over classes and tasks of `drift`, a row for each regime, adapter and age in tasks; undefined ones are left out."""
-    measures = ["cosine", "relative_error", "explained"]
-    return table.groupby(["regime", "adapter", "age"], sort=False)[measures].mean().reset_index()
+    return table.groupby(["regime", "adapter", "age"], sort=False)[MEASURES].mean().reset_index()
 
 
 def projection(features: Mapping[tuple[str, str], Mapping[str, np.ndarray]], old: Sequence[int], classes: int = 3, images: int = 20) -> pd.DataFrame:
@@ -197,14 +196,19 @@ def projection(features: Mapping[tuple[str, str], Mapping[str, np.ndarray]], old
     """
     columns = ["regime", "adapter", "kind", "class", "image", "x", "y"]
     shown = sorted(int(label) for label in old)[:classes]
+    if not shown or not features:
+        return pd.DataFrame(columns=columns)
+    kinds = ["stored", "carried", "current"]
     parts = []
-    for (regime, adapter), arrays in features.items():
-        labels = arrays["labels"]
-        chosen = np.concatenate([np.flatnonzero(labels == label)[:images] for label in shown] or [np.empty(0, dtype=np.int64)])
-        kinds = ["stored", "carried", "current"]
-        if len(chosen):
-            planes = project(arrays["current"], [arrays[kind][chosen] for kind in kinds])[1:]
-            for kind, plane in zip(kinds, planes, strict=True):
-                cell = {"regime": regime, "adapter": adapter, "kind": kind}
-                parts.append(pd.DataFrame(cell | {"class": labels[chosen], "image": chosen, "x": plane[:, 0], "y": plane[:, 1]}))
-    return pd.concat(parts)[columns] if parts else pd.DataFrame(columns=columns)
+    for regime in dict.fromkeys(regime for regime, _ in features):
+        mine = {adapter: arrays for (of, adapter), arrays in features.items() if of == regime}
+        # Images and their current features are the same for every adapter of a regime, and so is the plane.
+        any_of_them = next(iter(mine.values()))
+        labels = any_of_them["labels"]
+        chosen = np.concatenate([np.flatnonzero(labels == label)[:images] for label in shown])
+        sets = [(adapter, kind) for adapter in mine for kind in kinds]
+        _, *planes = project(any_of_them["current"], [mine[adapter][kind][chosen] for adapter, kind in sets])
+        for (adapter, kind), plane in zip(sets, planes, strict=True):
+            cell = {"regime": regime, "adapter": adapter, "kind": kind}
+            parts.append(pd.DataFrame(cell | {"class": labels[chosen], "image": chosen, "x": plane[:, 0], "y": plane[:, 1]}))
+    return pd.concat(parts)[columns]

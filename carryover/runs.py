@@ -7,7 +7,12 @@ from typing import Any
 
 import pandas as pd
 
+from carryover.drift import MEASURES
+
+METHOD = ["regime", "adapter", "classifier"]
 CELL = ["regime", "setting", "adapter", "classifier", "budget"]
+# How a setting begins that stores vectors in another way.
+STORAGE = "storage="
 METRICS = ["average", "last", "forgetting", "gap_closed_average", "validation_average"]
 
 
@@ -71,7 +76,7 @@ def within(table: pd.DataFrame, limit: int) -> pd.DataFrame:
     fits = table[(table["bytes"] <= limit) & (table["adapter"] != "oracle") & (table["regime"] != "joint")]
     # Of equal ones (exemplars that are kept as images, used in part) the largest budget, whose 0 stands for everything.
     ordered = fits.assign(rank=fits["budget"].replace(0, float("inf"))).sort_values(["validation_average_mean", "bytes", "rank"], kind="stable")
-    best = ordered.groupby(["regime", "adapter", "classifier"], sort=False).tail(1)
+    best = ordered.groupby(METHOD, sort=False).tail(1)
     return best.drop(columns="rank").sort_values("average_mean", ascending=False).reset_index(drop=True)
 
 
@@ -91,21 +96,20 @@ def storages(table: pd.DataFrame) -> pd.DataFrame:
     These are the methods whose vectors were stored in several ways; as the run stood, they are called "as is". Bounds are left
     out.
     """
-    methods = ["regime", "adapter", "classifier"]
-    kept = table[(table["setting"] == "") | table["setting"].str.startswith("storage=")]
+    kept = table[(table["setting"] == "") | table["setting"].str.startswith(STORAGE)]
     kept = kept[~kept["adapter"].isin(["-", "oracle"])]
-    several = kept.groupby(methods)["setting"].transform("nunique") > 1
+    several = kept.groupby(METHOD)["setting"].transform("nunique") > 1
     chosen: pd.DataFrame = kept[several].reset_index(drop=True)
-    return chosen.assign(storage=chosen["setting"].str.removeprefix("storage=").replace("", "as is"))
+    return chosen.assign(storage=chosen["setting"].str.removeprefix(STORAGE).replace("", "as is"))
 
 
 def storage_markdown(table: pd.DataFrame) -> str:
     """Return the rows of `storages` with the whole memory as a table to read."""
     lines = ["| method | storage | average incremental % | last % | memory bytes | times fewer |", "|:--|:--|--:|--:|--:|--:|"]
     whole = table[table["budget"] == 0]
-    plain = whole[whole["setting"] == ""].set_index(["regime", "adapter", "classifier"])["bytes"]
-    for row in whole.sort_values(["regime", "adapter", "classifier"], kind="stable").to_dict("records"):
-        fewer = plain[row["regime"], row["adapter"], row["classifier"]] / row["bytes"]
+    plain = whole[whole["setting"] == ""].set_index(METHOD)["bytes"]
+    for row in whole.sort_values(METHOD, kind="stable").to_dict("records"):
+        fewer = plain[tuple(row[name] for name in METHOD)] / row["bytes"]
         cells = [row["method"], row["storage"], _spread(row, "average"), _spread(row, "last"), f"{row['bytes']:,.0f}", f"{fewer:.1f}"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -115,7 +119,7 @@ def drift_markdown(by_age: pd.DataFrame) -> str:
     """Return the table of `carryover.report.drift_by_age` as a table to read."""
     lines = ["| regime | adapter | age in tasks | cosine | relative error | variance explained |", "|:--|:--|--:|--:|--:|--:|"]
     for row in by_age.to_dict("records"):
-        numbers = ["" if pd.isna(row[name]) else f"{row[name]:.2f}" for name in ("cosine", "relative_error", "explained")]
+        numbers = ["" if pd.isna(row[name]) else f"{row[name]:.2f}" for name in MEASURES]
         lines.append(f"| {row['regime']} | {row['adapter']} | {row['age']} | {' | '.join(numbers)} |")
     return "\n".join(lines) + "\n"
 

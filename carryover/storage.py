@@ -17,7 +17,7 @@ import numpy as np
 from carryover.errors import ConfigurationError
 
 Storage = Literal["float32", "float16", "int8", "pq32", "pq16", "pq8"]
-_NUMBERS: dict[str, np.dtype[Any]] = {"float32": np.dtype(np.float32), "float16": np.dtype(np.float16)}
+NUMBERS: dict[str, np.dtype[Any]] = {"float32": np.dtype(np.float32), "float16": np.dtype(np.float16)}
 _PARTS = {"pq32": 32, "pq16": 16, "pq8": 8}
 _CENTROIDS = 256
 
@@ -28,8 +28,8 @@ def layout(storage: str, n: int, d: int) -> dict[str, tuple[np.dtype[Any], tuple
     Raises:
         ConfigurationError: if vectors of dimension `d` cannot be cut into the parts of a product quantiser.
     """
-    if storage in _NUMBERS:
-        return {"features": (_NUMBERS[storage], (n, d))}
+    if storage in NUMBERS:
+        return {"features": (NUMBERS[storage], (n, d))}
     byte, half, single = np.dtype(np.uint8), np.dtype(np.float16), np.dtype(np.float32)
     if storage == "int8":
         return {"codes": (byte, (n, d)), "least": (single, (d,)), "step": (single, (d,))}
@@ -50,21 +50,22 @@ def encode(storage: str, features: np.ndarray) -> dict[str, np.ndarray]:
     """
     n, d = features.shape
     shapes = layout(storage, n, d)
-    if storage in _NUMBERS:
+    if storage in NUMBERS:
         # A float16 beyond 65,504 would be infinite.
-        limits = np.finfo(_NUMBERS[storage])
-        return {"features": np.clip(features, limits.min, limits.max).astype(_NUMBERS[storage])}
+        limits = np.finfo(NUMBERS[storage])
+        return {"features": np.clip(features, limits.min, limits.max).astype(NUMBERS[storage])}
     if not n:
         return {name: np.zeros(shape, dtype) for name, (dtype, shape) in shapes.items()}
     return _levels(features) if storage == "int8" else _quantised(features, _PARTS[storage])
 
 
 def _levels(features: np.ndarray) -> dict[str, np.ndarray]:
-    least = features.min(axis=0).astype(np.float32)
-    # Halves, for the difference of the two ends may be beyond float32.
-    step = ((features.max(axis=0) / 2 - least / 2) / 127.5).astype(np.float32)
-    codes = np.rint((features / 2 - least / 2) / np.where(step > 0, step / 2, 1))
-    return {"codes": np.clip(codes, 0, 255).astype(np.uint8), "least": least, "step": step}
+    # In double precision the difference of any two float32 is finite, and their quotient by any float32 step too.
+    rows = features.astype(np.float64)
+    least = rows.min(axis=0)
+    step = ((rows.max(axis=0) - least) / 255).astype(np.float32)
+    codes = np.rint((rows - least) / np.where(step > 0, step.astype(np.float64), 1))
+    return {"codes": np.clip(codes, 0, 255).astype(np.uint8), "least": least.astype(np.float32), "step": step}
 
 
 def _quantised(features: np.ndarray, parts: int) -> dict[str, np.ndarray]:
@@ -91,7 +92,7 @@ def decode(storage: str, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         KeyError: if one of the arrays is missing, or there is no such storage.
         ValueError: if the arrays do not fit each other.
     """
-    if storage in _NUMBERS:
+    if storage in NUMBERS:
         features = arrays["features"]
         if features.ndim != 2:
             raise ValueError(f"features have the shape {list(features.shape)}, which is no matrix")

@@ -59,7 +59,7 @@ def main() -> None:
     clones.write(f"{options.name}/curves.csv", mean.to_csv(index=False))
     text = f"{heading}\n\n{runs.markdown(table, options.classifiers)}\n![Accuracy over all classes seen](curves.png)\n"
     for limit in options.bytes:
-        text += f"\nWithin {limit:,} bytes, each method with the largest budget that fits:\n\n{runs.within_markdown(table, limit)}"
+        text += f"\nWithin {limit:,} bytes, each method with the budget that does best on validation images:\n\n{runs.within_markdown(table, limit)}"
     text += "\n![Accuracy against memory](memory.png)\n"
     draw_memory(table, clones.RESULTS / options.name / "memory.png")
     if (storages := runs.storages(table)).size:

@@ -22,7 +22,7 @@ def main(regime: str, adapter: str, task: str, previous: str) -> None:
     current, labels, known = seen["test_features"], seen["test_labels"], len(before["labels"])
     if not np.array_equal(labels[:known], before["labels"]):
         raise ArtefactError(
-            f"{layout.observations(regime, task)} has other test images than {drifts.path(regime, adapter, previous)}: one of them was swapped."
+            f"{layout.observations(regime, task)} has other test images than {layout.drift(regime, adapter, previous)}: one of them was swapped."
         )
     carried = before["carried"]
     if known:
@@ -30,7 +30,7 @@ def main(regime: str, adapter: str, task: str, previous: str) -> None:
     stored, carried = (np.concatenate([old, current[known:]]) for old in (before["stored"], carried))
     rows = [drift.row() for drift in measure(stored, carried, current, labels, seen.fields["sizes"])]
     fields = {"regime": regime, "adapter": adapter, "task": task}
-    with replacing(drifts.scores(regime, adapter, task)) as temporary:
+    with replacing(layout.drift_scores(regime, adapter, task)) as temporary:
         temporary.write_text(json.dumps(fields | {"classes": rows}, indent=1) + "\n", encoding="utf-8")
     drifts.write(stored, carried, current, labels, **fields)
 

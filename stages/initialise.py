@@ -30,7 +30,7 @@ def main(regime: str, first: str, state: str) -> None:
         memory = Memory.empty(network.backbone.features, storage)
         memory.write(layout.memory(regime, adapter, state), regime=regime, adapter=adapter, task=state)
     # The folder is an output also where there is no adapter to measure.
-    drifts.path(regime, "any", state).parent.mkdir(parents=True, exist_ok=True)
+    layout.drift(regime, "any", state).parent.mkdir(parents=True, exist_ok=True)
     for adapter in parameters("paired"):
         drifts.write_empty(network.backbone.features, regime=regime, adapter=adapter, task=state)
 

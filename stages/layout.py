@@ -62,6 +62,16 @@ def observations(regime: str, task: str) -> Path:
     return DATA / "observations" / regime / f"{task}.safetensors"
 
 
+def drift(regime: str, adapter: str, task: str) -> Path:
+    """Test features of all classes seen: as they were when learned, carried since, and current."""
+    return DATA / "drifts" / regime / task / f"{adapter}.safetensors"
+
+
+def drift_scores(regime: str, adapter: str, task: str) -> Path:
+    """Predicted against actual drift of each old class."""
+    return drift(regime, adapter, task).with_suffix(".json")
+
+
 def evaluation(regime: str, name: str, task: str) -> Path:
     """What one cell of the table scores after a task."""
     return DATA / "evaluations" / regime / name / f"{task}.json"

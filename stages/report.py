@@ -43,7 +43,7 @@ def main() -> None:
 
 def _write_drift(tasks: list[str]) -> None:
     cells = [(regime, adapter) for regime in parameters("regimes") for adapter in parameters("paired")]
-    table = report.drift([_scores(drifts.scores(r, a, task), r, a, task) for r, a in cells for task in tasks], tasks)
+    table = report.drift([_scores(layout.drift_scores(r, a, task), r, a, task) for r, a in cells for task in tasks], tasks)
     _write("drift.csv", table.round(4).to_csv(index=False))
     draw_drift(report.drift_by_age(table), layout.METRICS / "drift.png")
     last = {cell: drifts.read(*cell, tasks[-1]).tensors for cell in cells}

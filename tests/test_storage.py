@@ -61,6 +61,15 @@ def test_int8_takes_dimensions_that_span_all_of_float32() -> None:
     assert all(np.isfinite(array).all() for array in written.values())
 
 
+def test_int8_takes_dimensions_that_span_next_to_nothing() -> None:
+    least = np.finfo(np.float32).smallest_subnormal
+    rows = np.array([[0.0], [400 * least], [200 * least]], dtype=np.float32)
+    written = storage.encode("int8", rows)
+    # A level of 400 / 255 of the smallest number is two of them, for nothing lies between.
+    assert written["codes"][:, 0].tolist() == [0, 200, 100]
+    assert np.array_equal(storage.decode("int8", written), rows)
+
+
 def test_float16_clips_to_its_range_instead_of_becoming_infinite() -> None:
     rows = np.array([[1e6, -1e6, 65504.0]], dtype=np.float32)
     assert storage.decode("float16", storage.encode("float16", rows)).tolist() == [[65504.0, -65504.0, 65504.0]]
