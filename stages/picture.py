@@ -79,7 +79,7 @@ def draw_drift(by_age: pd.DataFrame, path: Path) -> None:
     ]
     age = {"field": "age", "type": "quantitative", "title": "age, in tasks since the class was learned"}
     encoding = {
-        "x": age | {"axis": {"values": sorted({row["age"] for row in rows})}, "scale": {"zero": False, "nice": False, "padding": 12}},
+        "x": age | {"axis": {"values": sorted({row["age"] for row in rows}), "format": "d"}, "scale": {"zero": False, "nice": False, "padding": 12}},
         "y": {"field": "value", "type": "quantitative", "title": None},
         "color": _method_colours(rows),
     }
@@ -98,7 +98,7 @@ def draw_projection(projection: pd.DataFrame, path: Path) -> None:
         "y": {"field": "y"} | place,
         "color": {"field": "class", "type": "nominal", "scale": {"range": ["#0072B2", "#D55E00", "#009E73"]}},
         "shape": kind | {"scale": {"domain": list(names.values()), "range": ["triangle", "cross", "circle"]}},
-        "opacity": kind | {"scale": {"domain": list(names.values()), "range": [0.25, 0.9, 0.9]}, "legend": None},
+        "opacity": kind | {"scale": {"domain": list(names.values()), "range": [0.25, 0.9, 0.9]}},
     }
     unit = {"width": 240, "height": 240, "mark": {"type": "point", "size": 50, "strokeWidth": 1.6}, "encoding": encoding}
     title = "Test features of old classes after the last task, in the plane of their two principal components"
