@@ -73,7 +73,7 @@ def sdc(previous: np.ndarray, current: np.ndarray, mean: np.ndarray, bandwidth: 
 def test_sdc_moves_each_class_mean_as_the_plain_formula_does(seed: int, n: int, d: int, bandwidth: float) -> None:
     previous, current = pairs(seed, n, d)
     old = Memory(previous, np.array([n // 3, n - n // 3], dtype=np.int32)).means()
-    found = SDCMeans(bandwidth).fit(previous, current).transform(old.values())
+    found = SDCMeans(bandwidth).fit(previous, current).transform(old.features)
     expected = [sdc(previous, current, mean.astype(float), bandwidth) for mean in (previous[: n // 3].mean(axis=0), previous[n // 3 :].mean(axis=0))]
     assert found.shape == (2, d)
     assert np.allclose(found, expected, atol=1e-4, rtol=1e-4)

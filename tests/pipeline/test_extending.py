@@ -88,7 +88,7 @@ def test_a_new_adapter_is_one_file_and_one_config_file(copy: Project) -> None:
     names = ran(output)
     assert {name for name in names if "mine" not in name} <= {"sources", "initialise@distill", "report"}
     assert {name for name in names if "mine" in name} == {
-        f"{verb}@distill-mine-{task}" for verb in ("adapt", "transform", "evaluate") for task in ("task0", "task1")
+        f"{verb}@distill-mine-{task}" for verb in ("adapt", "transform", "drift", "evaluate") for task in ("task0", "task1")
     }
     summary = json.loads((copy.root / "metrics/summary.json").read_text(encoding="utf-8"))
     assert set(summary["distill"]) >= {"none", "mine", "oracle"}

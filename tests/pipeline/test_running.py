@@ -55,7 +55,8 @@ def test_an_appended_task_runs_the_new_task_alone(copy: Project) -> None:
     names = copy.repro()
     assert {name for name in names if not name.endswith("task2")} == {"split", "report"}
     assert {name.split("@")[0] for name in names} == {
-        "split", "train", "extract", "select", "keep", "adapt", "transform", "oracle", "joint", "evaluate", "evaluate_joint", "report",
+        "split", "train", "extract", "select", "keep", "adapt", "transform", "oracle", "drift", "joint", "evaluate", "evaluate_joint",
+        "report",
     }  # fmt: skip
     after = copy.digests()
     assert {path for path, digest in before.items() if after.get(path) != digest} == set()
