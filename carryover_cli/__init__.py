@@ -1,0 +1,1 @@
+"""The command `carryover`: one file a verb, each thin over the library and the stages."""
