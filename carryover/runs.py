@@ -49,6 +49,22 @@ def mean_curves(curves: pd.DataFrame) -> pd.DataFrame:
     return curves.groupby(keys, sort=False)["accuracy"].mean().round(4).reset_index()
 
 
+def added(earlier: pd.DataFrame, new: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """Return the rows of both, a `new` one in the place of an `earlier` one that has the same `keys`."""
+    both: pd.DataFrame = pd.concat([frame for frame in (earlier, new) if len(frame)] or [new])
+    return both.drop_duplicates([*keys], keep="last").reset_index(drop=True)
+
+
+def added_curves(earlier: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of two curves.csv as one: the joint bound, which only one may have, stands in the panel of every regime."""
+    both = added(earlier, new, [column for column in new.columns if column != "accuracy"])
+    bound = both[both["adapter"] == "joint"].drop_duplicates("classes", keep="last")
+    own = both[both["adapter"] != "joint"]
+    panels = [pd.concat([own[own["regime"] == regime], bound.assign(regime=regime)]) for regime in own["regime"].unique()]
+    together: pd.DataFrame = pd.concat(panels).reset_index(drop=True)
+    return together
+
+
 def markdown(table: pd.DataFrame, classifiers: Sequence[str]) -> str:
     """Return the rows of the whole memory under `classifiers`, and the heads, as a table of mean ± standard deviation."""
     lines = [

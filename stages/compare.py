@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+from pathlib import Path
 
 import pandas as pd
 
@@ -30,6 +31,7 @@ def main() -> None:
         "or one of params.yaml, as memory.storage=float16,int8; may be repeated",
     )
     parser.add_argument("--bytes", nargs="*", type=int, default=[], help="add a table of all methods within so many bytes each")
+    parser.add_argument("--add", action="store_true", help="add the rows to those that the table has, in place of the same cells' earlier ones")
     clones.add_jobs(parser)
     options = parser.parse_args()
     for axis in options.vary:
@@ -49,32 +51,49 @@ def main() -> None:
             drifts.append(finished.drift)
             projections.append(finished.projection)
         tables.append(table)
-    everything = pd.concat(tables)
-    table = runs.aggregate(everything)
-    mean = runs.mean_curves(pd.concat(curves))
+    folder = clones.RESULTS / options.name
     count = f"{len(curves)} {'run' if len(curves) == 1 else 'runs'}"
-    heading = f"{clones.made_by('compare')}: {count}, mean ± standard deviation."
+    heading = f"{clones.made_by('compare')}: {count}, mean ± standard deviation.\n"
+    everything, mean, by_age = pd.concat(tables), runs.mean_curves(pd.concat(curves)), report.drift_by_age(pd.concat(drifts))
+    if options.add:
+        heading = _heading(folder / "table.md") + heading
+        everything = runs.added(_table(folder / "runs.csv", everything), everything, [*runs.CELL, "order", "seed"])
+        mean = runs.added_curves(_table(folder / "curves.csv", mean), mean)
+        by_age = runs.added(_table(folder / "drift.csv", by_age), by_age, ["regime", "adapter", "age"])
+    table = runs.aggregate(everything)
     clones.write(f"{options.name}/runs.csv", everything.round(4).to_csv(index=False))
     clones.write(f"{options.name}/table.csv", table.round(4).to_csv(index=False))
     clones.write(f"{options.name}/curves.csv", mean.to_csv(index=False))
-    text = f"{heading}\n\n{runs.markdown(table, options.classifiers)}\n![Accuracy over all classes seen](curves.png)\n"
+    text = f"{heading}\n{runs.markdown(table, options.classifiers)}\n![Accuracy over all classes seen](curves.png)\n"
     for limit in options.bytes:
         text += f"\nWithin {limit:,} bytes, each method with the budget that does best on validation images:\n\n{runs.within_markdown(table, limit)}"
     text += "\n![Accuracy against memory](memory.png)\n"
-    draw_memory(table, clones.RESULTS / options.name / "memory.png")
+    draw_memory(table, folder / "memory.png")
     if (storages := runs.storages(table)).size:
         clones.write(f"{options.name}/storage.csv", storages.round(4).to_csv(index=False))
         text += f"\nWith vectors in fewer bytes:\n\n{runs.storage_markdown(storages)}\n![Accuracy against bytes, by storage](storage.png)\n"
-        draw_storage(storages, clones.RESULTS / options.name / "storage.png")
-    if (by_age := report.drift_by_age(pd.concat(drifts))).size:
+        draw_storage(storages, folder / "storage.png")
+    if by_age.size:
         clones.write(f"{options.name}/drift.csv", by_age.round(4).to_csv(index=False))
-        draw_drift(by_age, clones.RESULTS / options.name / "drift.png")
-        draw_projection(projections[0], clones.RESULTS / options.name / "projection.png")
+        draw_drift(by_age, folder / "drift.png")
         text += f"\nPredicted against actual drift of old classes' test features, means over classes and tasks:\n\n{runs.drift_markdown(by_age)}"
-        text += "\n![Drift, by age](drift.png)\n\n![Test features of the first three classes after the last task of the first run](projection.png)\n"
+        text += "\n![Drift, by age](drift.png)\n"
+    if not options.add and projections[0].size:
+        draw_projection(projections[0], folder / "projection.png")
+        text += "\n![Test features of the first three classes after the last task of the first run](projection.png)\n"
     clones.write(f"{options.name}/table.md", text)
-    draw(mean.to_dict("records"), clones.RESULTS / options.name / "curves.png", f"Accuracy over all classes seen, mean of {count}")
+    draw(mean.to_dict("records"), folder / "curves.png", "Accuracy over all classes seen" + ("" if options.add else f", mean of {count}"))
     print(runs.markdown(table, options.classifiers))
+
+
+def _table(path: Path, like: pd.DataFrame) -> pd.DataFrame:
+    """Return the table of an earlier comparison, or one without rows that has the columns of `like`."""
+    return pd.read_csv(path).fillna({"setting": ""}) if path.exists() else like.iloc[:0]
+
+
+def _heading(path: Path) -> str:
+    """Return what stands before the first row of an earlier comparison's table: how it was made."""
+    return path.read_text(encoding="utf-8").partition("\n\n|")[0] + "\n\n" if path.exists() else ""
 
 
 def _override(setting: tuple[str, str] | None) -> list[str]:

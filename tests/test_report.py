@@ -283,6 +283,28 @@ def test_storages_are_told_apart_and_their_bytes_compared() -> None:
     assert lines[3] == "| mlp | int8 | 54.0 ± 5.6 | 1.0 ± 0.0 | 25 | 4.0 |"
 
 
+def test_a_table_takes_up_more_rows_in_the_place_of_the_same_cells_earlier_ones() -> None:
+    earlier = several_runs()
+    again = earlier[(earlier["adapter"] == "mlp") & (earlier["order"] == 1)].assign(average=99.0)
+    other = earlier.assign(regime="lwf")
+    together = runs.added(earlier, pd.concat([again, other]), ["regime", "adapter", "order", "seed"])
+    assert len(together) == 12
+    assert sorted(together[(together["regime"] == "distill") & (together["adapter"] == "mlp")]["average"]) == [56.0, 60.0, 99.0]
+    pd.testing.assert_frame_equal(runs.added(earlier.iloc[:0], earlier, ["regime", "adapter", "order", "seed"]), earlier)
+
+
+@pytest.mark.parametrize("bound_first", [True, False])
+def test_the_bound_stands_in_every_panel_of_curves_put_together(bound_first: bool) -> None:
+    def curve(regime: str, adapter: str, accuracy: float) -> dict[str, object]:
+        return {"method": adapter, "regime": regime, "adapter": adapter, "classifier": "head", "task": 0, "classes": 4, "accuracy": accuracy}
+
+    with_bound = pd.DataFrame([curve("lwf", "head", 50.0), curve("lwf", "joint", 90.0)])
+    without = pd.DataFrame([curve("distill", "head", 40.0)])
+    together = runs.added_curves(*((with_bound, without) if bound_first else (without, with_bound)))
+    panels = {regime: dict(zip(part["adapter"], part["accuracy"], strict=True)) for regime, part in together.groupby("regime")}
+    assert panels == {"lwf": {"head": 50.0, "joint": 90.0}, "distill": {"head": 40.0, "joint": 90.0}}
+
+
 def test_without_other_storages_there_is_nothing_to_compare() -> None:
     assert runs.storages(runs.aggregate(several_runs())).empty
 

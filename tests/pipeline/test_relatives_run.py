@@ -106,6 +106,16 @@ def test_a_comparison_varies_what_a_regime_keeps_and_compares_within_bytes(fresh
     pictures = ("curves.png", "memory.png", "storage.png", "drift.png", "projection.png")
     assert all((folder / name).read_bytes().startswith(PNG) for name in pictures)
     assert not (project.root / "data/tasks").exists(), "the workspace is as it was"
+    # Another regime, with the bound, joins the table.
+    more = ["regimes=[finetune]", "adapters=[none]", "joint=last", "--orders", "0", "--add"]
+    project.run(sys.executable, "-m", "stages.compare", "varied", *more)
+    together = pd.read_csv(folder / "table.csv").fillna({"setting": ""})
+    assert table["regime"].unique().tolist() == ["rehearsal"] and set(together["regime"]) == {"rehearsal", "finetune", "joint"}
+    pd.testing.assert_frame_equal(together[together["regime"] == "rehearsal"].reset_index(drop=True), table)
+    text = (folder / "table.md").read_text(encoding="utf-8")
+    assert [line.count("stages.compare") for line in text.splitlines() if line.startswith("Made by")] == [1, 1]
+    curves = pd.read_csv(folder / "curves.csv")
+    assert set(curves[curves["adapter"] == "joint"]["regime"]) == {"rehearsal", "finetune"}
 
 
 @pytest.mark.timeout(1000)
