@@ -8,9 +8,8 @@ import itertools
 import pandas as pd
 
 from carryover import registry, report, runs
-from stages import clones
+from stages import clones, picture
 from stages.command import guard
-from stages.picture import draw, draw_drift, draw_memory, draw_projection, draw_storage
 
 
 def main() -> None:
@@ -61,19 +60,19 @@ def main() -> None:
     for limit in options.bytes:
         text += f"\nWithin {limit:,} bytes, each method with the budget that does best on validation images:\n\n{runs.within_markdown(table, limit)}"
     text += "\n![Accuracy against memory](memory.png)\n"
-    draw_memory(table, clones.RESULTS / options.name / "memory.png")
+    picture.memory(table).draw(clones.RESULTS / options.name / "memory.png")
     if (storages := runs.storages(table)).size:
         clones.write(f"{options.name}/storage.csv", storages.round(4).to_csv(index=False))
         text += f"\nWith vectors in fewer bytes:\n\n{runs.storage_markdown(storages)}\n![Accuracy against bytes, by storage](storage.png)\n"
-        draw_storage(storages, clones.RESULTS / options.name / "storage.png")
+        picture.storage(storages).draw(clones.RESULTS / options.name / "storage.png")
     if (by_age := report.drift_by_age(pd.concat(drifts))).size:
         clones.write(f"{options.name}/drift.csv", by_age.round(4).to_csv(index=False))
-        draw_drift(by_age, clones.RESULTS / options.name / "drift.png")
-        draw_projection(projections[0], clones.RESULTS / options.name / "projection.png")
+        picture.drift(by_age).draw(clones.RESULTS / options.name / "drift.png")
+        picture.projection(projections[0]).draw(clones.RESULTS / options.name / "projection.png")
         text += f"\nPredicted against actual drift of old classes' test features, means over classes and tasks:\n\n{runs.drift_markdown(by_age)}"
         text += "\n![Drift, by age](drift.png)\n\n![Test features of the first three classes after the last task of the first run](projection.png)\n"
     clones.write(f"{options.name}/table.md", text)
-    draw(mean.to_dict("records"), clones.RESULTS / options.name / "curves.png", f"Accuracy over all classes seen, mean of {count}")
+    picture.curves(mean.to_dict("records"), f"Accuracy over all classes seen, mean of {count}").draw(clones.RESULTS / options.name / "curves.png")
     print(runs.markdown(table, options.classifiers))
 
 
