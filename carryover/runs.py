@@ -96,6 +96,17 @@ def within(table: pd.DataFrame, limit: int) -> pd.DataFrame:
     return best.drop(columns="rank").sort_values("average_mean", ascending=False).reset_index(drop=True)
 
 
+def front(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of methods that no other beats with as few bytes, fewest bytes first: the Pareto front. Bounds are left out.
+
+    The accuracy that counts is the one that is shown, on test images: a front describes, and chooses nothing.
+    """
+    methods = table[(table["adapter"] != "oracle") & (table["regime"] != "joint")].sort_values(["bytes", "average_mean"], ascending=[True, False])
+    best_before = methods["average_mean"].cummax().shift(fill_value=float("-inf"))
+    kept: pd.DataFrame = methods[methods["average_mean"] > best_before].reset_index(drop=True)
+    return kept
+
+
 def within_markdown(table: pd.DataFrame, limit: int) -> str:
     """Return `within` as a table to read."""
     lines = ["| method | kept of a class | average incremental % | last % | memory bytes |", "|:--|--:|--:|--:|--:|"]

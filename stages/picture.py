@@ -1,9 +1,10 @@
-"""Pictures: the curves, drawn with the template that `dvc plots` uses, so that both show the same; accuracy against memory; drift."""
+"""Pictures: charts of Vega-Lite, each a unit that is drawn once for each panel, in the look of the template that `dvc plots` uses."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,67 @@ TEMPLATE = Path(".dvc/plots/curves.json")
 LINE = {"type": "line", "strokeWidth": 2}
 POINT = {"type": "point", "filled": True, "size": 45, "opacity": 1}
 ACCURACY = {"field": "accuracy", "type": "quantitative", "title": "average incremental accuracy, %", "scale": {"zero": False}}
-BYTES = {"field": "bytes", "type": "quantitative", "title": "bytes kept between tasks", "scale": {"type": "log"}, "axis": {"format": "~s"}}
+BYTES = {
+    "field": "bytes",
+    "type": "quantitative",
+    "title": "bytes kept between tasks",
+    "scale": {"type": "log", "nice": False},
+    "axis": {"format": "~s"},
+}
 
 
-def draw(curves: Sequence[Mapping[Any, Any]], path: Path, title: str = "Accuracy over all classes seen") -> None:
-    """Write the picture of `curves`, the rows of a curves.csv, as a PNG file."""
-    text = TEMPLATE.read_text(encoding="utf-8")
+@dataclass(frozen=True)
+class Chart:
+    """A chart of Vega-Lite.
+
+    Args:
+        title: stands above.
+        rows: the data.
+        panels: the field whose values are panels, or the two fields whose values are rows and columns of them. Panels stand in the
+            order in which their values first appear in `rows`.
+        unit: what is drawn in each panel.
+        scales: which scales are each panel's own, as Vega-Lite's `resolve.scale`.
+        columns: panels in a row, where a single field names them.
+        subtitle: stands below the title.
+    """
+
+    title: str
+    rows: Sequence[Mapping[Any, Any]]
+    panels: Sequence[str]
+    unit: Mapping[str, Any]
+    scales: Mapping[str, str] = field(default_factory=dict)
+    columns: int = 3
+    subtitle: str = ""
+
+    def spec(self) -> dict[str, Any]:
+        """Return the specification of Vega-Lite."""
+        template = _template()
+        facets = [
+            {"field": name, "type": "nominal", "title": None, "sort": list(dict.fromkeys(row[name] for row in self.rows))}
+            | {"header": template["facet"]["header"]}
+            for name in self.panels
+        ]
+        together = {"facet": facets[0], "columns": self.columns} if len(facets) == 1 else {"facet": dict(zip(("row", "column"), facets, strict=True))}
+        return {key: template[key] for key in ("$schema", "config")} | {
+            "title": {"text": self.title, "subtitle": self.subtitle, "anchor": "start"},
+            "data": {"values": list(self.rows)},
+            "spec": self.unit,
+            "resolve": {"scale": dict(self.scales)},
+            **together,
+        }
+
+    def draw(self, path: Path) -> None:
+        """Write the chart as a PNG file."""
+        import vl_convert
+
+        with replacing(path) as temporary:
+            temporary.write_bytes(vl_convert.vegalite_to_png(self.spec(), scale=2))
+
+
+def curves(rows: Sequence[Mapping[Any, Any]], title: str = "Accuracy over all classes seen") -> Chart:
+    """Return the chart of the rows of a curves.csv, as `dvc plots` shows it."""
+    text = json.dumps(_template()["spec"])
     anchors = {
-        '"<DVC_METRIC_DATA>"': json.dumps([{**row, "rev": "workspace"} for row in curves]),
-        "<DVC_METRIC_TITLE>": title,
         "<DVC_METRIC_X_LABEL>": "classes seen",
         "<DVC_METRIC_Y_LABEL>": "accuracy, %",
         "<DVC_METRIC_X>": "classes",
@@ -32,44 +85,58 @@ def draw(curves: Sequence[Mapping[Any, Any]], path: Path, title: str = "Accuracy
     }
     for anchor, value in anchors.items():
         text = text.replace(anchor, value)
-    _write(path, text)
+    return Chart(title, [{**row, "rev": "workspace"} for row in rows], ["regime"], json.loads(text))
 
 
-def draw_memory(table: pd.DataFrame, path: Path) -> None:
-    """Write accuracy against bytes, a panel a regime, as a PNG file, from the table of `carryover.runs.aggregate`."""
-    kept = table[(table["bytes"] > 0) & ~((table["adapter"] == "exemplars") & (table["budget"] != 0))]
-    kept = kept[~kept["setting"].str.startswith(runs.STORAGE)]
-    kept = kept[kept["classifier"].isin(["softmax", "nme", "head"])]
+def memory(table: pd.DataFrame) -> Chart:
+    """Return accuracy against bytes, a panel a regime, from the table of `carryover.runs.aggregate`, with the front of all regimes in each."""
+    kept = table[~((table["adapter"] == "exemplars") & (table["budget"] != 0)) & ~table["setting"].str.startswith(runs.STORAGE)]
+    kept = kept[kept["classifier"].isin(["softmax", "nme", "head"]) & (kept["regime"] != "joint")]
+    front = runs.front(kept)[["bytes", "average_mean"]].to_numpy().tolist()
+    kept = kept[kept["bytes"] > 0]
     rows = [
         {"regime": row["regime"], "method": row["adapter"].replace("-", "head"), "classifier": row["classifier"], "bytes": row["bytes"]}
         | {"accuracy": round(row["average_mean"], 2), "name": row["method"]}
+        | {"kept": "everything" if row["budget"] == 0 else f"{row['budget']} of a class"}
         # Budgets of vectors make a line for each setting; what has no vectors makes one over the settings.
         | {"line": "" if row["adapter"] in ("-", "exemplars") else row["setting"]}
         for row in kept.to_dict("records")
     ]
-    layers = [
-        {"mark": LINE | {"strokeWidth": 1.5}, "encoding": {"strokeDash": {"field": "classifier", "type": "nominal", "legend": None}}},
-        {"mark": POINT, "encoding": {"shape": {"field": "classifier", "type": "nominal"}}},
+    # The front begins and ends with the axis, which has no place for 0 bytes.
+    least, most = kept["bytes"].min(), kept["bytes"].max()
+    steps = dict((max(size, least), accuracy) for size, accuracy in front) | dict((most, accuracy) for _, accuracy in front[-1:])
+    front_rows = [
+        {"regime": regime, "bytes": size, "accuracy": round(accuracy, 2), "front": True}
+        for regime in dict.fromkeys(row["regime"] for row in rows)
+        for size, accuracy in steps.items()
     ]
-    encoding = {"x": BYTES, "y": ACCURACY, "color": _method_colours(rows), "order": {"field": "bytes"}, "detail": {"field": "line"}}
-    _draw("Accuracy against memory", rows, ["regime"], 3, {"width": 300, "height": 260, "encoding": encoding, "layer": layers}, path)
+    own: dict[str, Any] = {"color": _method_colours(rows), "order": {"field": "bytes"}, "detail": {"field": "line"}}
+    tooltip = [{"field": "name", "title": "method"}, {"field": "kept"}, {"field": "bytes", "format": ","}, {"field": "accuracy", "format": ".1f"}]
+    methods = {"transform": [{"filter": "!datum.front"}]}
+    layers = [
+        {"transform": [{"filter": "datum.front"}], "mark": {"type": "line", "interpolate": "step-after", "color": "#b0b0b0", "strokeWidth": 5}},
+        methods | {"mark": LINE | {"strokeWidth": 1.5}, "encoding": own | {"strokeDash": {"field": "classifier", "type": "nominal", "legend": None}}},
+        methods | {"mark": POINT, "encoding": own | {"shape": {"field": "classifier", "type": "nominal"}, "tooltip": tooltip}},
+    ]
+    unit = {"width": 300, "height": 260, "encoding": {"x": BYTES, "y": ACCURACY}, "layer": layers}
+    return Chart("Accuracy against memory", rows + front_rows, ["regime"], unit, subtitle="grey: the best of all methods within so many bytes")
 
 
-def draw_storage(table: pd.DataFrame, path: Path) -> None:
-    """Write accuracy against bytes for each storage of vectors, a panel a method, from the table of `carryover.runs.storages`."""
+def storage(table: pd.DataFrame) -> Chart:
+    """Return accuracy against bytes for each storage of vectors, a panel a method, from the table of `carryover.runs.storages`."""
     rows = [
         {"method": row["method"], "storage": row["storage"], "bytes": row["bytes"], "accuracy": round(row["average_mean"], 2)}
         for row in table[table["classifier"] == "softmax"].to_dict("records")
     ]
-    storage = {"field": "storage", "type": "nominal", "sort": None}
-    layers = [{"mark": LINE | {"strokeWidth": 1.5}}, {"mark": POINT, "encoding": {"shape": storage}}]
-    encoding = {"x": BYTES, "y": ACCURACY, "color": storage | {"scale": {"range": _colours()["range"][1:]}}, "order": {"field": "bytes"}}
+    stored_as = {"field": "storage", "type": "nominal", "sort": None}
+    layers = [{"mark": LINE | {"strokeWidth": 1.5}}, {"mark": POINT, "encoding": {"shape": stored_as}}]
+    encoding = {"x": BYTES, "y": ACCURACY, "color": stored_as | {"scale": {"range": _colours()["range"][1:]}}, "order": {"field": "bytes"}}
     unit = {"width": 360, "height": 260, "encoding": encoding, "layer": layers}
-    _draw("Accuracy against memory, by what a vector is stored as", rows, ["method"], 2, unit, path)
+    return Chart("Accuracy against memory, by what a vector is stored as", rows, ["method"], unit, columns=2)
 
 
-def draw_drift(by_age: pd.DataFrame, path: Path) -> None:
-    """Write how well predicted drift meets actual drift, by age, a row a regime, from the table of `carryover.report.drift_by_age`."""
+def drift(by_age: pd.DataFrame) -> Chart:
+    """Return how well predicted drift meets actual drift, by age, a row a regime, from the table of `carryover.report.drift_by_age`."""
     measures = {"relative_error": "relative error (0 is perfect)", "cosine": "cosine (1 is perfect)"}
     rows = [
         {"regime": row["regime"], "method": row["adapter"], "age": row["age"], "measure": title, "value": round(row[measure], 4)}
@@ -78,19 +145,22 @@ def draw_drift(by_age: pd.DataFrame, path: Path) -> None:
         if pd.notna(row[measure])
     ]
     age = {"field": "age", "type": "quantitative", "title": "age, in tasks since the class was learned"}
+    colour = _method_colours(rows)
     encoding = {
         "x": age | {"axis": {"values": sorted({row["age"] for row in rows}), "format": "d"}, "scale": {"zero": False, "nice": False, "padding": 12}},
         "y": {"field": "value", "type": "quantitative", "title": None},
-        "color": _method_colours(rows),
+        "color": colour,
     }
-    unit = {"width": 320, "height": 220, "encoding": encoding, "layer": [{"mark": LINE}, {"mark": POINT}]}
-    _draw("Predicted against actual drift of old classes' test features", rows, ["regime", "measure"], None, unit, path, {"y": "independent"})
+    tooltip = [{"field": "method"}, {"field": "age"}, {"field": "value", "title": "mean", "format": ".3f"}]
+    points = {"mark": POINT, "encoding": {"shape": colour | {"scale": {"domain": colour["scale"]["domain"]}}, "tooltip": tooltip}}
+    unit = {"width": 320, "height": 220, "encoding": encoding, "layer": [{"mark": LINE}, points]}
+    return Chart("Predicted against actual drift of old classes' test features", rows, ["regime", "measure"], unit, {"y": "independent"})
 
 
-def draw_projection(projection: pd.DataFrame, path: Path) -> None:
-    """Write where old classes' test features are carried, and where they are, from the table of `carryover.report.projection`."""
+def projection(table: pd.DataFrame) -> Chart:
+    """Return where old classes' test features are carried, and where they are, from the table of `carryover.report.projection`."""
     names = {"stored": "as stored", "carried": "carried", "current": "where they are"}
-    shown = projection[["regime", "adapter", "kind", "class", "x", "y"]].replace({"kind": names}).round(3)
+    shown = table[["regime", "adapter", "kind", "class", "x", "y"]].replace({"kind": names}).round(3)
     place = {"type": "quantitative", "title": None, "axis": {"labels": False, "ticks": False}}
     kind = {"field": "kind", "type": "nominal", "title": "features", "sort": None}
     encoding = {
@@ -102,37 +172,7 @@ def draw_projection(projection: pd.DataFrame, path: Path) -> None:
     }
     unit = {"width": 240, "height": 240, "mark": {"type": "point", "size": 50, "strokeWidth": 1.6}, "encoding": encoding}
     title = "Test features of old classes after the last task, in the plane of their two principal components"
-    _draw(title, shown.to_dict("records"), ["regime", "adapter"], None, unit, path)
-
-
-def _draw(
-    title: str,
-    rows: Sequence[Mapping[Any, Any]],
-    panels: Sequence[str],
-    columns: int | None,
-    unit: Mapping[str, Any],
-    path: Path,
-    scales: Mapping[str, str] | None = None,
-) -> None:
-    """Write `unit`, a chart of Vega-Lite, once for each panel, in the look of the curves.
-
-    `panels` names the field whose values are panels, in so many columns, or the two fields that are rows and columns. Panels
-    stand in the order in which their values first appear in `rows`.
-    """
-    template = _template()
-    header = template["facet"]["column"]["header"]
-    facets = [
-        {"field": field, "type": "nominal", "title": None, "sort": list(dict.fromkeys(row[field] for row in rows)), "header": header}
-        for field in panels
-    ]
-    spec = {key: template[key] for key in ("$schema", "config")} | {
-        "title": {"text": title, "anchor": "start"},
-        "data": {"values": list(rows)},
-        "facet": facets[0] if len(facets) == 1 else dict(zip(("row", "column"), facets, strict=True)),
-        "spec": unit,
-        "resolve": {"scale": dict(scales or {})},
-    }
-    _write(path, json.dumps(spec | ({"columns": columns} if columns else {})))
+    return Chart(title, shown.to_dict("records"), ["regime", "adapter"], unit)
 
 
 def _template() -> dict[str, Any]:
@@ -142,7 +182,7 @@ def _template() -> dict[str, Any]:
 
 def _colours() -> dict[str, Any]:
     """Return the scale of colours of the curves."""
-    scale: dict[str, Any] = _template()["spec"]["encoding"]["color"]["scale"]
+    scale: dict[str, Any] = _template()["spec"]["layer"][1]["encoding"]["color"]["scale"]
     return scale
 
 
@@ -151,10 +191,3 @@ def _method_colours(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     present = list(dict.fromkeys(row["method"] for row in rows))
     scale = _colours() | {"domain": ["head", *(method for method in present if method != "head")]}
     return {"field": "method", "type": "nominal", "sort": None, "scale": scale, "legend": {"values": present}}
-
-
-def _write(path: Path, spec: str) -> None:
-    import vl_convert
-
-    with replacing(path) as temporary:
-        temporary.write_bytes(vl_convert.vegalite_to_png(spec, scale=2))

@@ -10,9 +10,8 @@ from carryover import registry, report
 from carryover.artefacts import replacing
 from carryover.errors import ArtefactError
 from carryover.evaluation import Evaluation
-from stages import drifts, layout
+from stages import drifts, layout, picture
 from stages.command import ids, parameters, run
-from stages.picture import draw, draw_drift, draw_projection
 
 
 def main() -> None:
@@ -31,7 +30,7 @@ def main() -> None:
     rows = [f"{r},{a},{s:.3f}" for (r, a), s in seconds.items() if s is not None]
     _write("seconds.csv", "\n".join(["regime,adapter,seconds", *rows]) + "\n")
     _write("table.md", report.markdown(results, settings.primary, {key: s for key, s in seconds.items() if s is not None}))
-    draw(curves.to_dict("records"), layout.METRICS / "curves.png")
+    picture.curves(curves.to_dict("records")).draw(layout.METRICS / "curves.png")
     _write_drift(tasks)
     for regime, section in parameters("regimes").items():
         if "generator" in (section or {}):
@@ -45,11 +44,11 @@ def _write_drift(tasks: list[str]) -> None:
     cells = [(regime, adapter) for regime in parameters("regimes") for adapter in parameters("paired")]
     table = report.drift([_scores(layout.drift_scores(r, a, task), r, a, task) for r, a in cells for task in tasks], tasks)
     _write("drift.csv", table.round(4).to_csv(index=False))
-    draw_drift(report.drift_by_age(table), layout.METRICS / "drift.png")
+    picture.drift(report.drift_by_age(table)).draw(layout.METRICS / "drift.png")
     last = {cell: drifts.read(*cell, tasks[-1]).tensors for cell in cells}
     projection = report.projection(last, table["class"].unique().tolist())
     _write("projection.csv", projection.round(3).to_csv(index=False))
-    draw_projection(projection, layout.METRICS / "projection.png")
+    picture.projection(projection).draw(layout.METRICS / "projection.png")
 
 
 def _cell(regime: str, adapter: str, task: str) -> dict[str, Any]:
