@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from carryover import registry, report, runs
-from stages import clones, picture
+from stages import clones, picture, redraw
 from stages.command import guard
 
 
@@ -67,28 +67,24 @@ def main() -> None:
     for limit in options.bytes:
         text += f"\nWithin {limit:,} bytes, each method with the budget that does best on validation images:\n\n{runs.within_markdown(table, limit)}"
     text += "\n![Accuracy against memory](memory.png)\n"
-    picture.memory(table).draw(folder / "memory.png")
     if (storages := runs.storages(table)).size:
         clones.write(f"{options.name}/storage.csv", storages.round(4).to_csv(index=False))
         text += f"\nWith vectors in fewer bytes:\n\n{runs.storage_markdown(storages)}\n![Accuracy against bytes, by storage](storage.png)\n"
-        picture.storage(storages).draw(folder / "storage.png")
     if by_age.size:
         clones.write(f"{options.name}/drift.csv", by_age.round(4).to_csv(index=False))
-        picture.drift(by_age).draw(folder / "drift.png")
         text += f"\nPredicted against actual drift of old classes' test features, means over classes and tasks:\n\n{runs.drift_markdown(by_age)}"
         text += "\n![Drift, by age](drift.png)\n"
     if not options.add and projections[0].size:
         picture.projection(projections[0]).draw(folder / "projection.png")
         text += "\n![Test features of the first three classes after the last task of the first run](projection.png)\n"
     clones.write(f"{options.name}/table.md", text)
-    title = "Accuracy over all classes seen" + ("" if options.add else f", mean of {count}")
-    picture.curves(mean.to_dict("records"), title).draw(folder / "curves.png")
+    redraw.draw(folder)
     print(runs.markdown(table, options.classifiers))
 
 
 def _table(path: Path, like: pd.DataFrame) -> pd.DataFrame:
     """Return the table of an earlier comparison, or one without rows that has the columns of `like`."""
-    return pd.read_csv(path).fillna({"setting": ""}) if path.exists() else like.iloc[:0]
+    return pd.read_csv(path, dtype={"setting": str}).fillna({"setting": ""}) if path.exists() else like.iloc[:0]
 
 
 def _heading(path: Path) -> str:

@@ -1,0 +1,46 @@
+"""redraw: draw the pictures in the folders of docs/results/ again, from the tables beside them."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pandas as pd
+
+from carryover import runs
+from carryover.errors import ArtefactError
+from stages import clones, picture
+from stages.command import guard
+
+
+def main() -> None:
+    """Draw the pictures of the named folders, or of all."""
+    parser = argparse.ArgumentParser(prog="python -m stages.redraw", description=__doc__)
+    parser.add_argument("names", nargs="*", help="folders below docs/results/ (default: all)")
+    names = parser.parse_args().names
+    for folder in [clones.RESULTS / name for name in names] or sorted(path.parent for path in clones.RESULTS.glob("*/table.csv")):
+        draw(folder)
+        print(folder)
+
+
+def draw(folder: Path) -> None:
+    """Draw the pictures of a comparison: curves, accuracy against bytes, storages and drift, where the folder has their tables.
+
+    Raises:
+        ArtefactError: if it has no table.
+    """
+    if not (folder / "table.csv").exists():
+        raise ArtefactError(f"{folder} has no table.csv: `python -m stages.compare {folder.name}` makes it.")
+    table = pd.read_csv(folder / "table.csv", dtype={"setting": str}).fillna({"setting": ""})
+    picture.memory(table).draw(folder / "memory.png")
+    if (storages := runs.storages(table)).size:
+        picture.storage(storages).draw(folder / "storage.png")
+    if (folder / "drift.csv").exists():
+        picture.drift(pd.read_csv(folder / "drift.csv")).draw(folder / "drift.png")
+    count = table["runs"].max()
+    title = "Accuracy over all classes seen" + (f", mean of {count} runs" if count > 1 else "")
+    picture.curves(pd.read_csv(folder / "curves.csv").to_dict("records"), title).draw(folder / "curves.png")
+
+
+if __name__ == "__main__":
+    guard(main)
