@@ -498,6 +498,89 @@ def test_a_zip_with_a_damaged_member_is_an_error(tmp_path: Path) -> None:
         load(str(path))
 
 
+def extended(kind: bytes, size: int) -> tarfile.TarInfo:
+    """Return the header of a header, which claims `size` bytes."""
+    member = tarfile.TarInfo("././@LongLink")
+    member.type, member.size = kind, size
+    return member
+
+
+def with_records(**records: str) -> tarfile.TarInfo:
+    member = tarfile.TarInfo("class 0/1.png")
+    member.pax_headers = records
+    return member
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+@pytest.mark.parametrize(
+    ("member", "message"),
+    [
+        *((extended(kind, 2**40), "a header claims 1099511627776 bytes") for kind in (b"x", b"g", b"L", b"K", b"X")),
+        (extended(b"L", -512), "a header claims -512 bytes"),
+        (extended(tarfile.REGTYPE, -1024), "a header claims -1024 bytes"),
+        (with_records(size="-1024"), "claims -1024 bytes"),
+        (with_records(size="1" + "0" * 30), "unpacks to more than 200 times its size"),
+        (with_records(path="a/" * 40_000 + "1.png"), "lies more than 32 folders deep or has a path of more than 1024 bytes"),
+        (with_records(path="a" * 2000), "path of more than 1024 bytes"),
+    ],
+    ids=lambda value: "" if isinstance(value, str) else f"{value.type!r} {value.size}",
+)
+def test_a_tar_header_that_claims_absurd_sizes_is_refused(tmp_path: Path, mode: str, member: tarfile.TarInfo, message: str) -> None:
+    path = tmp_path / "images.tar"
+    with tarfile.open(path, mode, format=tarfile.PAX_FORMAT if member.pax_headers else tarfile.GNU_FORMAT) as archive:
+        archive.addfile(member)
+        for name, content in flat().items():
+            archive.addfile(tarfile.TarInfo(name), io.BytesIO(content))
+    with pytest.raises(DataError, match=message):
+        load(str(path))
+
+
+@pytest.mark.parametrize("storage", ["tar.gz", "tar.xz", "zip"])
+def test_an_archive_that_unpacks_to_absurd_sizes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, storage: str) -> None:
+    path = STORAGES[storage](tmp_path / "images", flat() | {"class 0/zeros.png": bytes(8 << 20)})
+    monkeypatch.setattr(_files, "MIN_UNPACKED_BYTES", 4 << 20)
+    with pytest.raises(DataError, match="unpacks to more than 200 times its size"):
+        load(path, on_bad="skip")
+    monkeypatch.setattr(_files, "MIN_UNPACKED_BYTES", 16 << 20)
+    assert len(load(path, on_bad="skip")) == 3
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_more_members_than_any_data_set_has_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, storage: str) -> None:
+    path = STORAGES[storage](tmp_path / "images", flat())
+    monkeypatch.setattr(_files, "MAX_MEMBERS", 14)
+    with pytest.raises(DataError, match="holds more than 14 files and folders"):
+        load(path)
+
+
+def test_a_zip_whose_members_overlap_is_refused(tmp_path: Path) -> None:
+    path = Path(in_zip(tmp_path / "images.zip", {f"class {i}/1.png": os.urandom(1 << 16) for i in range(4)}))
+    with zipfile.ZipFile(path, "a") as archive:
+        for info in list(archive.infolist()):
+            again = zipfile.ZipInfo(f"class 4/{info.filename[6:7]}.png")
+            again.compress_size, again.file_size, again.CRC = info.compress_size, info.file_size, info.CRC
+            again.header_offset, again.compress_type = info.header_offset, info.compress_type
+            archive.filelist.append(again)
+        archive._didModify = True  # type: ignore[attr-defined]
+    with pytest.raises(DataError, match="they overlap"):
+        load(str(path))
+
+
+def test_folders_in_folders_without_end_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "images" / "/".join("a" * 500)).mkdir(parents=True)
+    with pytest.raises(DataError, match="more than 32 folders deep"):
+        load(str(tmp_path / "images"))
+
+
+@pytest.mark.parametrize("storage", ["folder", "tar.gz"])
+def test_more_images_than_memory_holds_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, storage: str) -> None:
+    path = STORAGES[storage](tmp_path / "images", flat(1, 20))
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 1000, "SC_PHYS_PAGES": 16}.__getitem__)
+    with pytest.raises(DataError, match="makes more images of 12 x 12 than 50% of this machine's memory holds"):
+        load(path)
+    assert len(load(path, size=8)) == 1
+
+
 # Parameters
 
 
@@ -631,6 +714,34 @@ def test_a_pickle_with_another_md5_is_not_opened(tmp_path: Path, monkeypatch: py
     (tmp_path / "cifar-100-python" / file).write_bytes(pickle.dumps(Trap(str(tmp_path / "opened"))))
     with pytest.raises(DataError, match="place the file"):
         registry.build("datasets", "cifar100", {"root": str(tmp_path)}).load()
+    assert not (tmp_path / "opened").exists()
+
+
+def stack_global(module: str, name: str) -> bytes:
+    """Return a pickle of a function, by its name alone."""
+    return b"\x80\x04" + b"".join(b"\x8c" + bytes([len(word)]) + word.encode() for word in (module, name)) + b"\x93."
+
+
+@pytest.mark.parametrize("file", ["train", "test", "meta"])
+@pytest.mark.parametrize(
+    "content", ["trap", stack_global("os", "system"), stack_global("numpy.lib.npyio", "load"), b"", b"\x80\x04\x95", b"cos\nsystem\n."]
+)
+def test_a_pickle_that_would_run_something_is_refused_even_with_the_right_md5(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, offline: None, file: str, content: bytes | str
+) -> None:
+    (tmp_path / "cifar-100-python.tar.gz").write_bytes(fake_cifar(monkeypatch, "CIFAR100"))
+    registry.build("datasets", "cifar100", {"root": str(tmp_path)}).load()
+    hostile = pickle.dumps(Trap(str(tmp_path / "opened"))) if isinstance(content, str) else content
+    (tmp_path / "cifar-100-python" / file).write_bytes(hostile)
+    from torchvision.datasets import CIFAR100
+
+    if file == "meta":
+        monkeypatch.setattr(CIFAR100, "meta", CIFAR100.meta | {"md5": md5(hostile)})
+    else:
+        monkeypatch.setattr(CIFAR100, f"{file}_list", [[file, md5(hostile)]])
+    with pytest.raises(DataError, match=f"cifar-100-python/{file} is not read: ") as caught:
+        registry.build("datasets", "cifar100", {"root": str(tmp_path)}).load()
+    assert "\n" not in str(caught.value)
     assert not (tmp_path / "opened").exists()
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Annotated, Literal, NoReturn
+from functools import partial
+from typing import Annotated, Literal, NoReturn, TypeVar
 
 from pydantic import Field
 from tqdm import tqdm
@@ -20,6 +22,9 @@ from carryover.images import ImageSet
 __all__ = ["Images"]
 
 Converted = bytes | BadImageError
+T = TypeVar("T")
+MEMORY_SHARE = 0.5
+LARGE_BYTES = 4 << 20
 
 
 class Images:
@@ -69,12 +74,8 @@ class Images:
     def _load_stream(self) -> Loaded:
         """Unpack a compressed archive once, converting on the way: the layout is known only at its end."""
         folders: list[str] = []
-        converted: dict[str, Converted] = {}
-        members = _without_folders(stream_files(self.path), folders)
         with self._progress(None) as bar:
-            for path, image in ordered_map(self._convert_member, members):
-                converted[path] = image
-                bar.update()
+            converted = self._collected(ordered_map(lambda member: (member[0], member[1]()), self._members(folders)), bar)
         classes = find_classes(Tree(converted, folders), self.path)
         return Loaded([files_of.name for files_of in classes], self._take_classes(classes, converted))
 
@@ -84,11 +85,23 @@ class Images:
 
         with self._progress(sum(len(files_of.paths) for files_of in classes)) as bar:
             for files_of in classes:
-                converted: dict[str, Converted] = {}
-                for path, image in zip(files_of.paths, ordered_map(read, files_of.paths), strict=True):
-                    converted[path] = image
-                    bar.update()
-                yield self._class_images(files_of, converted)
+                images = zip(files_of.paths, ordered_map(read, files_of.paths), strict=True)
+                yield self._class_images(files_of, self._collected(images, bar))
+
+    def _collected(self, images: Iterable[tuple[str, Converted]], bar: tqdm[NoReturn]) -> dict[str, Converted]:
+        """Return converted images by path, which have to fit into memory together."""
+        converted: dict[str, Converted] = {}
+        left = MEMORY_SHARE * os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        for path, image in images:
+            converted[path] = image
+            left -= 0 if isinstance(image, BadImageError) else len(image)
+            if left < 0:
+                raise DataError(
+                    f"{self.path} makes more images of {self.size} x {self.size} than {MEMORY_SHARE:.0%} of this machine's memory holds; set "
+                    "dataset.size lower or dataset.encoding to 'jpeg', or unpack a compressed archive: a folder is read one class at a time."
+                )
+            bar.update()
+        return converted
 
     def _progress(self, total: int | None) -> tqdm[NoReturn]:
         # Shown where standard error is a terminal.
@@ -99,9 +112,18 @@ class Images:
             # Taken out, so that memory falls class by class.
             yield self._class_images(files_of, {path: converted.pop(path) for path in files_of.paths})
 
-    def _convert_member(self, member: tuple[str, bytes | BadImageError]) -> tuple[str, Converted]:
-        path, content = member
-        return path, content if isinstance(content, BadImageError) else self._convert(lambda: content)
+    def _members(self, folders: list[str]) -> Iterator[tuple[str, Callable[[], Converted]]]:
+        """Yield the path of each file of a compressed archive with what converts it; add its folders to `folders`."""
+        for path, content in stream_files(self.path):
+            if content is None:
+                folders.append(path)
+            elif isinstance(content, BadImageError):
+                yield path, partial(_same, content)
+            elif len(content) < LARGE_BYTES:
+                yield path, partial(self._convert, partial(_same, content))
+            else:
+                # Here and now, for many members are under way at a time.
+                yield path, partial(_same, self._convert(partial(_same, content)))
 
     def _convert(self, read: Callable[[], bytes]) -> Converted:
         try:
@@ -137,9 +159,5 @@ class Images:
         return image_set(images, (self.size, self.size, self.channels), self.encoding == "jpeg")
 
 
-def _without_folders(members: Iterable[tuple[str, bytes | BadImageError | None]], folders: list[str]) -> Iterator[tuple[str, bytes | BadImageError]]:
-    for path, content in members:
-        if content is None:
-            folders.append(path)
-        else:
-            yield path, content
+def _same(item: T) -> T:
+    return item
