@@ -100,15 +100,17 @@ def parameter_count(adapter: Any) -> int:
     return sum(int(array.size) for array in adapter.state().values())
 
 
-def check_pairs(previous: np.ndarray, current: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return both sides as float32 [n, d].
+def check_pairs(previous: np.ndarray, current: np.ndarray, same_width: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    """Return both sides as float32 [n, d], or [n, d] and [n, e] where the map may lead to another dimension.
 
     Raises:
-        ValueError: if they are not two matrices of the same shape, have no rows, or are not finite.
+        ValueError: if they are not two matrices of so many rows and columns, have no rows, or are not finite.
     """
     before, after = np.asarray(previous, dtype=np.float32), np.asarray(current, dtype=np.float32)
-    if before.ndim != 2 or before.shape != after.shape or not before.size:
-        raise ValueError(f"Pairs must be two matrices of the same shape with at least one row; got {before.shape} and {after.shape}.")
+    compared = slice(None if same_width else 1)
+    if before.ndim != 2 or after.ndim != 2 or before.shape[compared] != after.shape[compared] or not before.size or not after.size:
+        same = "the same shape with at least one row" if same_width else "as many rows, at least one"
+        raise ValueError(f"Pairs must be two matrices of {same}; got {before.shape} and {after.shape}.")
     if not (np.isfinite(before).all() and np.isfinite(after).all()):
         raise ValueError("Pairs must be finite; some features are not.")
     return before, after

@@ -74,26 +74,26 @@ class MLPAdapter(Adapter):
         self.seed = seed
 
     def fit(self, previous: np.ndarray, current: np.ndarray, labels: np.ndarray | None = None, head: Head | None = None) -> Self:
-        """Train on pairs [n, d]; cross-entropy takes part where both `labels` [n] and `head` are given.
+        """Train on pairs [n, d] and [n, e], e = d for the start "identity"; cross-entropy takes part where both `labels` [n] and `head` are given.
 
         Inputs and outputs are standardised by the pairs' statistics within the perceptron, so that one learning rate
         serves every network.
         """
         import torch
 
-        before, after = check_pairs(previous, current)
+        before, after = check_pairs(previous, current, same_width=self.start == "identity")
         if labels is not None and np.shape(labels) != (len(before),):
             raise ValueError(f"{len(before)} pairs need as many labels; got {np.shape(labels)}.")
-        d = before.shape[1]
+        d, e = before.shape[1], after.shape[1]
         self._linear_part(before, after)
         self.centre_ = before.mean(axis=0)
         self.spread_ = np.float32(max(float(before.std(axis=0).mean()), 1e-6))
         self.target_spread_ = np.float32(max(float(after.std(axis=0).mean()), 1e-6))
         random = torch.Generator().manual_seed(self.seed)
         hidden = max(round(self.width * d), 1)
-        weights = [self._layer(a, b, random) for a, b in ((d, hidden), (hidden, hidden), (hidden, d))]
+        weights = [self._layer(a, b, random) for a, b in ((d, hidden), (hidden, hidden), (hidden, e))]
         if self.start != "none":
-            weights[2] = (torch.zeros(d, hidden), torch.zeros(d))
+            weights[2] = (torch.zeros(e, hidden), torch.zeros(e))
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.weights_ = [tensor.to(device).requires_grad_() for layer in weights for tensor in layer]
         if self.start == "none":
@@ -104,9 +104,9 @@ class MLPAdapter(Adapter):
         return self
 
     def _linear_part(self, before: np.ndarray, after: np.ndarray) -> None:
-        d = before.shape[1]
-        self.matrix_ = np.zeros((d, d), dtype=np.float32) if self.start == "none" else np.eye(d, dtype=np.float32)
-        self.offset_ = np.zeros(d, dtype=np.float32)
+        d, e = before.shape[1], after.shape[1]
+        self.matrix_ = np.zeros((d, e), dtype=np.float32) if self.start == "none" else np.eye(d, e, dtype=np.float32)
+        self.offset_ = np.zeros(e, dtype=np.float32)
         if self.start == "linear":
             linear = LinearAdapter(self.ridge).fit(before, after)
             self.matrix_, self.offset_ = linear.matrix_, linear.offset_
@@ -175,8 +175,8 @@ class MLPAdapter(Adapter):
         """Carry features [m, d], a chunk at a time."""
         import torch
 
-        stored = check_features(features, len(self.offset_))
-        carried = np.empty_like(stored)
+        stored = check_features(features, len(self.matrix_))
+        carried = np.empty((len(stored), len(self.offset_)), dtype=np.float32)
         with torch.inference_mode():
             for start in range(0, len(stored), CHUNK):
                 chunk = torch.from_numpy(stored[start : start + CHUNK]).to(self.weights_[0].device)
