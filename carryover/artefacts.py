@@ -200,6 +200,14 @@ def read_header(path: str | os.PathLike[str], kind: str, **expected: Any) -> dic
     return header
 
 
+def arrays(path: str | os.PathLike[str]) -> dict[str, tuple[np.dtype, tuple[int, ...]]]:
+    """Return type and shape of each array of an artefact whose header has been read, without reading the arrays."""
+    types = {written: np.dtype(name) for name, written in _DTYPE_NAMES.items()}
+    with safe_open(path, framework="numpy") as handle:
+        slices = {name: handle.get_slice(name) for name in handle.keys()}  # noqa: SIM118 (not a mapping)
+        return {name: (types[found.get_dtype()], tuple(found.get_shape())) for name, found in slices.items()}
+
+
 def serialized_size(kind: str, tensors: Mapping[str, np.ndarray], **fields: Any) -> int:
     """Return the size in bytes of the file that `write` would make, without making it."""
     header, _ = _header(kind, fields, {name: (array.dtype, array.shape) for name, array in tensors.items()})

@@ -65,6 +65,9 @@ def evaluate(
 ) -> list[dict[str, Any]]:
     """Return a record for each classifier and budget: its memory in bytes, R[i, 0..i] and A_i on validation and test.
 
+    Where everything that is kept is used, a record also has the confusion of the test images: for each class the classes that its
+    images were taken for, and how many of them.
+
     Args:
         memory: of all classes seen; without rows, only the head is evaluated.
         head: the network's own, evaluated once.
@@ -98,6 +101,9 @@ def _record(
         predicted = scores(features).argmax(axis=1) if len(features) else np.empty(0, dtype=np.int64)
         row, overall = metrics.accuracy_row(metrics.class_accuracies(predicted, labels, sum(sizes)), sizes)
         record[part] = {"tasks": [_rounded(a) for a in row], "accuracy": _rounded(overall)}
+        if part == "test" and budget is None:
+            counts = metrics.confusion(predicted, labels, sum(sizes))
+            record["confusion"] = [{str(taken): int(counts[label, taken]) for taken in np.flatnonzero(counts[label])} for label in range(sum(sizes))]
     return record
 
 

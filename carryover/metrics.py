@@ -21,6 +21,12 @@ def class_accuracies(predicted: np.ndarray, labels: np.ndarray, classes: int) ->
     return accuracies
 
 
+def confusion(predicted: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """Return how many images of class i were taken for class j, int [classes, classes] as [i, j]."""
+    counts: np.ndarray = np.bincount(labels * classes + predicted, minlength=classes**2).reshape(classes, classes)
+    return counts
+
+
 def accuracy_row(per_class: np.ndarray, sizes: Sequence[int]) -> tuple[list[float], float]:
     """Return R[i, 0..i] and A_i from the per-class accuracies [classes seen] and the sizes of tasks 0..i.
 

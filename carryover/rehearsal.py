@@ -77,20 +77,21 @@ class Store(Protocol):
 
 @dataclass(frozen=True)
 class KeptImages:
-    """Exemplar images [m, h, w, c] with their features [m, d]."""
+    """Exemplar images [m, h, w, c] with their features [m, d]; `store` is "none" where a regime promises to keep no image."""
 
     images: ImageSet
     features: np.ndarray
+    store: str = "images"
 
     @classmethod
     def none(cls, shape: Shape, features: int) -> KeptImages:
         """Return no image of this shape, and no row of so many features."""
         images = PackedImages(np.empty((0, *shape), dtype=np.uint8), np.empty(0, dtype=np.int64))
-        return cls(images, np.empty((0, features), dtype=np.float32))
+        return cls(images, np.empty((0, features), dtype=np.float32), "none")
 
     def write(self, path: str | os.PathLike[str], **fields: Any) -> None:
         """Write the images; features are worth nothing once the network has changed."""
-        write_images(path, self.images, KIND, store="images", count=len(self.images), **fields)
+        write_images(path, self.images, KIND, store=self.store, count=len(self.images), **fields)
 
 
 def read(path: str | os.PathLike[str], store: Store | None, **expected: Any) -> ImageSet:

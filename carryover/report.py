@@ -155,6 +155,69 @@ def curves(table: pd.DataFrame, primary: str) -> pd.DataFrame:
     return together
 
 
+def matrices(table: pd.DataFrame, primary: str) -> pd.DataFrame:
+    """Return R[i, j] of the shown rows in percent, one long table: accuracy after `task` i on the classes of the task `of` j."""
+    rows = [
+        {"method": method_name(row["regime"], row["adapter"], row["classifier"])}
+        | {name: row[name] for name in ("regime", "adapter", "classifier", "task")}
+        | {"of": of, "accuracy": round(100 * accuracy, 4)}
+        for row in shown(table, primary).to_dict("records")
+        for of, accuracy in enumerate(row["test_tasks"])
+    ]
+    return pd.DataFrame(rows)
+
+
+def confusions(cells: Sequence[Mapping[str, Any]], primary: str) -> dict[str, Any]:
+    """Return which class the test images of each class are taken for after the last task, by every method of the shown rows.
+
+    `classes` are names by label, `sizes` the tasks' numbers of classes, and a method's `taken` has for each class the labels that its
+    images were taken for, with their number.
+    """
+    last = _last(cells)
+    records = {
+        (cell["regime"], "-" if record["classifier"] == "head" else cell["adapter"], record["classifier"]): record
+        for cell in last
+        for record in cell["records"]
+        if record["budget"] is None
+    }
+    keys = pd.DataFrame([*records], columns=KEYS[:3]).assign(budget=0)
+    methods = [
+        {"method": method_name(*key), "taken": records[key]["confusion"]} for key in shown(keys, primary)[KEYS[:3]].itertuples(index=False, name=None)
+    ]
+    return {"classes": last[0]["classes"], "sizes": last[0]["sizes"], "methods": methods}
+
+
+def ledger(cells: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return what each method keeps after the last task, a row for each array of its files.
+
+    The parts `memory` and `rehearsal` are the reported memory. Beside it stand, for comparison, the `network` itself, which every method
+    needs, and the `adapter`, which is gone when the memory has been carried. The network's own head needs the rehearsal alone.
+    """
+    rows: list[dict[str, Any]] = []
+    for cell in _last(cells):
+        if cell["adapter"] == "oracle":
+            continue
+        network = {"part": "network", "item": "weights", "bytes": cell["network_bytes"]}
+        adapter = {"part": "adapter", "item": "weights", "bytes": 4 * cell.get("adapter_parameters", 0)}
+        items = [entry | {"shape": " x ".join(map(str, entry["shape"]))} for entry in cell["ledger"]]
+        if not any(row["regime"] == cell["regime"] for row in rows):
+            head = [item for item in items if item["part"] == "rehearsal"]
+            rows += [{"regime": cell["regime"], "adapter": "-"} | item for item in [*head, network]]
+        rows += [
+            {"regime": cell["regime"], "adapter": cell["adapter"]} | item for item in [*items, network, *([adapter] if adapter["bytes"] else [])]
+        ]
+    columns = ["regime", "adapter", "part", "item", "type", "shape", "bytes", "images"]
+    return pd.DataFrame(rows, columns=columns).fillna({"images": 0}).astype({"images": int, "bytes": int})
+
+
+def _last(cells: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the cells of the last task that each regime and adapter has."""
+    last: dict[tuple[str, str], Mapping[str, Any]] = {}
+    for cell in sorted(cells, key=lambda cell: len(cell["sizes"])):
+        last[cell["regime"], cell["adapter"]] = cell
+    return [last[key] for key in dict.fromkeys((cell["regime"], cell["adapter"]) for cell in cells)]
+
+
 def markdown(frame: pd.DataFrame, primary: str, seconds: Mapping[tuple[str, str], float]) -> str:
     """Return the table of the shown rows; `seconds` has the adapters' fitting times by (regime, adapter)."""
     lines = [

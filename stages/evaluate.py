@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 
-from carryover import artefacts, registry, rehearsal
+from carryover import artefacts, ledger, registry, rehearsal
 from carryover.adapters import head_of
 from carryover.artefacts import replacing
 from carryover.evaluation import Evaluation, evaluate
@@ -26,11 +27,29 @@ def main(regime: str, adapter: str, task: str) -> None:
     # The joint bound keeps everything, and no rehearsal artefact.
     rehearsed = 0 if regime == "joint" else rehearsal.size(layout.exemplars(regime, task), regime=regime, task=task)
     records = evaluate(memory, head_of(seen.tensors), observed, sizes, settings, rehearsed, **header)
+    scores = {
+        "sizes": sizes,
+        "classes": seen.fields["classes"],
+        "network_bytes": seen.fields["network_bytes"],
+        "adapter_parameters": header.get("adapter_parameters", 0),
+        "ledger": [asdict(entry) for entry in _ledger(regime, adapter, task)],
+        "records": records,
+    }
     with replacing(layout.evaluation(regime, adapter, task)) as path:
-        path.write_text(
-            json.dumps(fields | {"sizes": sizes, "adapter_parameters": header.get("adapter_parameters", 0), "records": records}, indent=1),
-            encoding="utf-8",
-        )
+        path.write_text(json.dumps(fields | scores, separators=(",", ":")), encoding="utf-8")
+
+
+def _ledger(regime: str, adapter: str, task: str) -> list[ledger.Entry]:
+    """Return what the method keeps between tasks; a bound keeps nothing between tasks, for it looks at everything again."""
+    if adapter == "oracle":
+        return []
+    path = layout.exemplars(regime, task)
+    kept = ledger.entries(path, "rehearsal", rehearsal.KIND, regime=regime, task=task)
+    store = artefacts.read_header(path, rehearsal.KIND)["fields"]["store"]
+    # Exemplars are kept as images: their features are made of these when they are needed.
+    memory = [] if adapter == "exemplars" else ledger.entries(layout.memory(regime, adapter, task), "memory", KIND)
+    ledger.check([*kept, *memory], store == "images", f"{regime} x {adapter}")
+    return [*(kept if rehearsal.size(path) else []), *memory]
 
 
 if __name__ == "__main__":

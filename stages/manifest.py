@@ -45,3 +45,8 @@ def images(task: str, part: str) -> ImageSet:
 def sizes(task: str) -> list[int]:
     """Return how many classes each task up to this one brought."""
     return [len(entry["classes"]) for entry in read(task)]
+
+
+def classes(task: str) -> list[str]:
+    """Return the names of all classes up to this task, by label."""
+    return [name for entry in read(task) for name in entry["classes"]]

@@ -19,7 +19,8 @@ def observe(network: backbones.Network, regime: str, task: str, budget: Budget, 
         tensors[f"{part}_features"] = extract(network, images, where, title=f"observe {regime} {task} {part}")
         tensors[f"{part}_labels"] = np.asarray(images.labels, dtype=np.int64)
     tensors |= {f"head_{name}": array for name, array in backbones.to_arrays(network.head).items()}
-    artefacts.write(layout.observations(regime, task), "observations", tensors, regime=regime, task=task, sizes=manifest.sizes(task))
+    seen = {"sizes": manifest.sizes(task), "classes": manifest.classes(task), "network_bytes": layout.backbone(regime, task).stat().st_size}
+    artefacts.write(layout.observations(regime, task), "observations", tensors, regime=regime, task=task, **seen)
 
     images = manifest.images(task, "train")
     features = extract(network, images, where, title=f"observe {regime} {task} train")

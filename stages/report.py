@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from carryover import registry, report
+from carryover import registry, report, runs
 from carryover.artefacts import replacing
 from carryover.errors import ArtefactError
 from carryover.evaluation import Evaluation
@@ -26,11 +26,15 @@ def main() -> None:
     _write("summary.json", json.dumps(report.summary(results, settings.primary), indent=1) + "\n")
     _write("results.csv", results.round(4).to_csv(index=False))
     _write("curves.csv", curves.to_csv(index=False))
+    _write("matrix.csv", report.matrices(table, settings.primary).to_csv(index=False))
+    _write("ledger.csv", report.ledger(cells).to_csv(index=False))
+    _write("confusion.json", json.dumps(report.confusions(cells, settings.primary), separators=(",", ":")).replace('{"method"', '\n{"method"') + "\n")
     seconds = {(r, a): _seconds(r, a, tasks) for r in parameters("regimes") for a in parameters("adapters")}
     rows = [f"{r},{a},{s:.3f}" for (r, a), s in seconds.items() if s is not None]
     _write("seconds.csv", "\n".join(["regime,adapter,seconds", *rows]) + "\n")
     _write("table.md", report.markdown(results, settings.primary, {key: s for key, s in seconds.items() if s is not None}))
     picture.curves(curves.to_dict("records")).draw(layout.METRICS / "curves.png")
+    picture.memory(runs.aggregate(results.assign(order=0, seed=0))).draw(layout.METRICS / "memory.png")
     _write_drift(tasks)
     for regime, section in parameters("regimes").items():
         if "generator" in (section or {}):

@@ -52,6 +52,19 @@ def test_there_is_a_record_for_the_head_and_for_each_classifier_at_each_budget()
     assert found == [("head", None), *((name, budget) for budget in (2, 5, None) for name in ("nme", "softmax", "cosine", "gaussian"))]
 
 
+def test_the_confusion_counts_test_images_where_everything_kept_is_used() -> None:
+    features, labels = observed()["test"]
+    found = {record["classifier"]: record.get("confusion") for record in records([2]) if record["budget"] is None}
+    assert all("confusion" not in record for record in records([2]) if record["budget"] == 2)
+    for name in ("head", "nme"):
+        scores = head_logits(head(), features) if name == "head" else FITTERS["nme"](memory().features, memory().labels, 3, 1e-3)(features)
+        predicted = scores.argmax(axis=1)
+        expected = [
+            {str(j): int(((labels == i) & (predicted == j)).sum()) for j in range(3) if ((labels == i) & (predicted == j)).any()} for i in range(3)
+        ]
+        assert found[name] == expected
+
+
 def test_budgets_that_hold_the_whole_memory_are_left_out() -> None:
     assert {record["budget"] for record in records([3, 12, 50])} == {3, None}
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Project
+from conftest import Project, error_of
 from safetensors.numpy import load_file
 
 from carryover import artefacts
@@ -85,6 +85,57 @@ def test_bytes_of_a_budget_are_those_of_a_memory_of_that_size(project: Project, 
     assert {int(row["bytes"]) for row in rows} == {(tmp_path / "five").stat().st_size}
 
 
+def test_the_ledger_adds_up_to_the_reported_bytes(project: Project) -> None:
+    kept: dict[tuple[str, str], int] = {}
+    for row in _rows(project, "ledger.csv"):
+        cell = (row["regime"], row["adapter"])
+        kept[cell] = kept.get(cell, 0) + (int(row["bytes"]) if row["part"] in ("memory", "rehearsal") else 0)
+        assert int(row["images"]) == 0, "these regimes keep no images"
+        if row["part"] == "network":
+            assert int(row["bytes"]) == (project.root / f"data/backbones/{row['regime']}/task1.safetensors").stat().st_size
+    methods = [row for row in _rows(project, "results.csv") if row["budget"] == "0" and row["adapter"] != "oracle" and row["regime"] != "joint"]
+    assert {(row["regime"], row["adapter"]): int(row["bytes"]) for row in methods} == kept
+
+
+def test_no_byte_of_an_image_is_in_what_is_kept(project: Project) -> None:
+    images = artefacts.read(project.root / "data/tasks/task0/train.safetensors", "task-images")["images"]
+    for folder in ("memories", "exemplars"):
+        for path in (project.root / "data" / folder).rglob("*.safetensors"):
+            content = path.read_bytes()
+            assert not any(image.tobytes() in content for image in images[:50]), path
+
+
+def test_an_image_that_slipped_into_a_memory_is_refused(borrowed: Project) -> None:
+    path = borrowed.root / "data/exemplars/distill/task1.safetensors"
+    fields = artefacts.read_header(path, "exemplars")["fields"]
+    images = artefacts.read(borrowed.root / "data/tasks/task0/train.safetensors", "task-images")
+    path.unlink()
+    artefacts.write(path, "exemplars", {"images": images["images"][:2], "labels": images["labels"][:2]}, **fields)
+    done = borrowed.stage("evaluate", "distill", "linear", "task1", check=False)
+    assert error_of(done) == ("Error: The rehearsal of distill x linear holds 2 images in 'images', and the method promises to keep none there.")
+
+
+def test_matrix_and_confusion_agree_with_the_accuracies(project: Project) -> None:
+    last = {
+        (row["regime"], row["adapter"]): float(row["last"])
+        for row in _rows(project, "results.csv")
+        if row["budget"] == "0" and row["classifier"] in ("softmax", "head")
+    }
+    matrix: dict[tuple[str, str], dict[tuple[int, int], float]] = {}
+    for row in _rows(project, "matrix.csv"):
+        matrix.setdefault((row["regime"], row["adapter"]), {})[int(row["task"]), int(row["of"])] = float(row["accuracy"])
+    confusion = json.loads((project.root / "metrics/confusion.json").read_text(encoding="utf-8"))
+    assert confusion["sizes"] == [2, 1] and len(confusion["classes"]) == 3
+    assert len(confusion["methods"]) == len(last) == len(matrix)
+    for (regime, adapter), method in zip(matrix, confusion["methods"], strict=True):
+        cells = matrix[regime, adapter]
+        # The joint bound is trained after the last task alone.
+        assert set(cells) == ({(1, 0), (1, 1)} if regime == "joint" else {(0, 0), (1, 0), (1, 1)})
+        assert (2 * cells[1, 0] + cells[1, 1]) / 3 == pytest.approx(last[regime, adapter], abs=1e-3)
+        shares = [taken.get(str(label), 0) / sum(taken.values()) for label, taken in enumerate(method["taken"])]
+        assert 100 * np.mean(shares) == pytest.approx(last[regime, adapter], abs=1e-3)
+
+
 def test_adapted_memories_beat_stale_ones(project: Project) -> None:
     summary = _summary(project)
     for regime in ("finetune", "distill"):
@@ -134,7 +185,7 @@ def test_drift_is_measured_on_test_images_carried_as_the_memory_is(project: Proj
 
 def test_the_pictures_of_drift_are_drawn(project: Project) -> None:
     assert {row["kind"] for row in _rows(project, "projection.csv")} == {"stored", "carried", "current"}
-    assert all((project.root / f"metrics/{name}.png").read_bytes().startswith(b"\x89PNG") for name in ("drift", "projection"))
+    assert all((project.root / f"metrics/{name}.png").read_bytes().startswith(b"\x89PNG") for name in ("drift", "projection", "memory"))
 
 
 def test_the_table_is_shown(project: Project) -> None:
