@@ -10,17 +10,101 @@ no learning rate, the same answer every time. `gaussian` is quadratic discrimina
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.optimize import minimize
 
+from carryover.adapters import Head
 from carryover.selection import unit
 
 ITERATIONS = 200
+# What a shape is made of: the number of classes and the dimension of features.
+_C, _D = "classes", "d"
 
 
-def fit_nme(features: np.ndarray, labels: np.ndarray, classes: int, penalty: float) -> Callable[[np.ndarray], np.ndarray]:
+class Classifier(Protocol):
+    """A fitted classifier: scores [n, classes] of features [n, d], and the arrays that it is made of.
+
+    Attributes:
+        shapes: of each array, in terms of the number of "classes" and of the dimension "d".
+    """
+
+    shapes: ClassVar[dict[str, tuple[str, ...]]]
+
+    def __call__(self, features: np.ndarray) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class Linear:
+    """Scores W (f - centre) / spread + b."""
+
+    shapes: ClassVar[dict[str, tuple[str, ...]]] = {"weight": (_C, _D), "bias": (_C,), "centre": (_D,), "spread": ()}
+    weight: np.ndarray
+    bias: np.ndarray
+    centre: np.ndarray
+    spread: np.ndarray
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        scores: np.ndarray = ((features - self.centre) / self.spread) @ self.weight.T + self.bias
+        return scores
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Scores s cos(w_c, f), with rows w_c of length one."""
+
+    shapes: ClassVar[dict[str, tuple[str, ...]]] = {"weight": (_C, _D), "scale": ()}
+    weight: np.ndarray
+    scale: np.ndarray
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        scores: np.ndarray = self.scale * unit(features) @ self.weight.T
+        return scores
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """Scores -|A_c (f - mu_c)|^2 / 2 - log det A_c^-1, with A_c the whitening of class c: log densities, but for a constant."""
+
+    shapes: ClassVar[dict[str, tuple[str, ...]]] = {"centres": (_C, _D), "whitening": (_C, _D, _D), "determinants": (_C,)}
+    centres: np.ndarray
+    whitening: np.ndarray
+    determinants: np.ndarray
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        points = features.astype(np.float32)
+        found = np.empty((len(points), len(self.centres)), dtype=np.float32)
+        for c, centre in enumerate(self.centres):
+            white = (points - centre) @ self.whitening[c].T
+            found[:, c] = -np.einsum("ij,ij->i", white, white) / 2 - self.determinants[c]
+        return found
+
+
+KINDS: dict[str, type[Linear] | type[Cosine] | type[Gaussian]] = {"linear": Linear, "cosine": Cosine, "gaussian": Gaussian}
+
+
+def of_head(head: Head) -> Linear | Cosine:
+    """Return a network's own head as a classifier."""
+    if head.scale is not None:
+        return Cosine(unit(head.weight), np.asarray(head.scale, dtype=np.float32))
+    return Linear(head.weight, head.bias, np.zeros(head.weight.shape[1], dtype=np.float32), np.ones((), dtype=np.float32))
+
+
+def probabilities(scores: np.ndarray) -> np.ndarray:
+    """Return the softmax of scores [n, classes] over classes, float32.
+
+    Of `softmax`, `cosine`, `gaussian` and heads these are the probabilities that they model. Nearest means have none: their scores lie
+    between -1 and 1, so the shares are alike, and only their order says something.
+    """
+    shares = np.exp(scores - scores.max(axis=1, keepdims=True))
+    found: np.ndarray = (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
+    return found
+
+
+def fit_nme(features: np.ndarray, labels: np.ndarray, classes: int, penalty: float) -> Cosine:
     """Return the scores of the nearest mean: minus half the squared distance to it, on features of unit length.
 
     Args:
@@ -29,10 +113,10 @@ def fit_nme(features: np.ndarray, labels: np.ndarray, classes: int, penalty: flo
     rows = unit(features)
     means = unit(np.stack([rows[labels == c].mean(axis=0) for c in range(classes)]))
     # Both sides have length one, so the nearest mean is the one with the largest product.
-    return lambda x: unit(x) @ means.T
+    return Cosine(means, np.ones((), dtype=np.float32))
 
 
-def fit_softmax(features: np.ndarray, labels: np.ndarray, classes: int, penalty: float) -> Callable[[np.ndarray], np.ndarray]:
+def fit_softmax(features: np.ndarray, labels: np.ndarray, classes: int, penalty: float) -> Linear:
     """Return the logits of multinomial logistic regression on standardised features.
 
     Args:
@@ -51,10 +135,10 @@ def fit_softmax(features: np.ndarray, labels: np.ndarray, classes: int, penalty:
         return value + penalty / 2 * float((weight[:, :-1].astype(np.float64) ** 2).sum()), gradient.ravel()
 
     weight = _minimise(loss, np.zeros(classes * extended.shape[1])).reshape(classes, -1).astype(np.float32)
-    return lambda z: ((z - centre) / spread) @ weight[:, :-1].T + weight[:, -1]
+    return Linear(weight[:, :-1], weight[:, -1], centre, np.asarray(spread, dtype=np.float32))
 
 
-def fit_cosine(features: np.ndarray, labels: np.ndarray, classes: int, penalty: float) -> Callable[[np.ndarray], np.ndarray]:
+def fit_cosine(features: np.ndarray, labels: np.ndarray, classes: int, penalty: float) -> Cosine:
     """Return the logits s cos(w_c, f), w and s learned from the class means on.
 
     Args:
@@ -79,10 +163,10 @@ def fit_cosine(features: np.ndarray, labels: np.ndarray, classes: int, penalty: 
 
     flat = _minimise(loss, np.append(start.ravel(), 10.0))
     scale, direction = flat[-1], unit(flat[:-1].reshape(classes, -1)).astype(np.float32)
-    return lambda z: scale * unit(z) @ direction.T
+    return Cosine(direction, np.asarray(scale))
 
 
-def fit_gaussian(features: np.ndarray, labels: np.ndarray, classes: int, penalty: float) -> Callable[[np.ndarray], np.ndarray]:
+def fit_gaussian(features: np.ndarray, labels: np.ndarray, classes: int, penalty: float) -> Gaussian:
     """Return log densities, but for a constant: -|L_c^-1 (x - mu_c)|^2 / 2 - log det L_c, with L_c L_c' the covariance of class c.
 
     A covariance of few rows is singular or nearly so. It is the mean of the class's own and of the pooled one within
@@ -115,20 +199,16 @@ def fit_gaussian(features: np.ndarray, labels: np.ndarray, classes: int, penalty
         lower = np.linalg.cholesky((own.T @ own + d * pooled) / (counts[c] - 1 + d) + penalty * sphere)
         whitening[c] = solve_triangular(lower, np.eye(d), lower=True)
         determinants[c] = np.log(np.diag(lower)).sum()
-    centres = means.astype(np.float32)
-
-    def scores(z: np.ndarray) -> np.ndarray:
-        points = z.astype(np.float32)
-        found = np.empty((len(z), classes), dtype=np.float32)
-        for c in range(classes):
-            white = (points - centres[c]) @ whitening[c].T
-            found[:, c] = -np.einsum("ij,ij->i", white, white) / 2 - determinants[c]
-        return found
-
-    return scores
+    return Gaussian(means.astype(np.float32), whitening, determinants)
 
 
-FITTERS = {"nme": fit_nme, "softmax": fit_softmax, "cosine": fit_cosine, "gaussian": fit_gaussian}
+Fitter = Callable[[np.ndarray, np.ndarray, int, float], Classifier]
+FITTERS: dict[str, Fitter] = {
+    "nme": fit_nme,
+    "softmax": fit_softmax,
+    "cosine": fit_cosine,
+    "gaussian": fit_gaussian,
+}
 
 
 def _cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:

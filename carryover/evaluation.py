@@ -43,17 +43,6 @@ class Evaluation:
         self.penalty = penalty
 
 
-def head_logits(head: Head, features: np.ndarray) -> np.ndarray:
-    """Return the logits [n, classes] of a network's own head over features [n, d]."""
-    if head.scale is None:
-        logits: np.ndarray = features @ head.weight.T + head.bias
-        return logits
-    lengths = np.maximum(np.linalg.norm(features, axis=1, keepdims=True), 1e-12)
-    weight = head.weight / np.maximum(np.linalg.norm(head.weight, axis=1, keepdims=True), 1e-12)
-    cosine: np.ndarray = head.scale * (features / lengths) @ weight.T
-    return cosine
-
-
 def evaluate(
     memory: Memory,
     head: Head,
@@ -77,7 +66,7 @@ def evaluate(
         rehearsed: bytes of the images or the generator that the regime keeps beside the memory; all that the head needs.
         fields: what the memory's header records, which counts towards its bytes.
     """
-    records = [_record("head", None, rehearsed, lambda x: head_logits(head, x), observed, sizes)]
+    records = [_record("head", None, rehearsed, classifiers.of_head(head), observed, sizes)]
     if not len(memory.features):
         return records
     largest = 0 if memory.form else int(memory.counts.max(initial=0))

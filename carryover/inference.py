@@ -38,8 +38,15 @@ def extract(network: backbones.Network, images: ImageSet, where: Machine, title:
     with tqdm(total=len(images), desc=title, unit="img", disable=None, unit_scale=True) as bar:
         for start in range(0, len(images), BATCH):
             rows = np.arange(start, min(start + BATCH, len(images)))
-            inputs = normalise(torch.from_numpy(images.gather(rows)).to(where.device), where.dtype)
-            with where.autocast():
-                features[rows] = frozen.features(inputs).float().cpu().numpy()
+            features[rows] = forward(frozen, images.gather(rows), where)
             bar.update(len(rows))
+    return features
+
+
+@torch.inference_mode()
+def forward(frozen: backbones.Network, pixels: np.ndarray, where: Machine) -> np.ndarray:
+    """Return the features of one batch of images, uint8 [b, h, w, c], by a `folded` network on the device: float32 [b, d]."""
+    inputs = normalise(torch.from_numpy(pixels).to(where.device), where.dtype)
+    with where.autocast():
+        features: np.ndarray = frozen.features(inputs).float().cpu().numpy()
     return features

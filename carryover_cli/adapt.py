@@ -1,4 +1,4 @@
-"""carry stored embeddings into a new model's space
+"""Carry stored embeddings into a new model's space
 
 An embedding model was replaced: fit an adapter on some items' vectors under both models, and carry the stored vectors of all others.
 Files are .npy (a matrix), .safetensors or .parquet (a column of lists); OUT has the format of STORED, and keeps its other tensors or columns.

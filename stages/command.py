@@ -38,6 +38,7 @@ SECTIONS = (
     "chasing",
     "memory",
     "evaluation",
+    "bundle",
 )
 
 

@@ -8,6 +8,7 @@ DATA = Path("data")
 METRICS = Path("metrics")
 DATASET = DATA / "dataset"
 TASKS = DATA / "tasks"
+BUNDLE = DATA / "bundle.safetensors"
 SCRATCH = DATA / ".scratch"
 SECONDS = DATA / ".seconds"
 

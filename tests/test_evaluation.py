@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from carryover.adapters import Head
-from carryover.classifiers import FITTERS
+from carryover.classifiers import FITTERS, of_head
 from carryover.errors import ConfigurationError
-from carryover.evaluation import Evaluation, evaluate, head_logits
+from carryover.evaluation import Evaluation, evaluate
 from carryover.memory import Memory
 
 SIZES = [2, 1]
@@ -57,7 +57,7 @@ def test_the_confusion_counts_test_images_where_everything_kept_is_used() -> Non
     found = {record["classifier"]: record.get("confusion") for record in records([2]) if record["budget"] is None}
     assert all("confusion" not in record for record in records([2]) if record["budget"] == 2)
     for name in ("head", "nme"):
-        scores = head_logits(head(), features) if name == "head" else FITTERS["nme"](memory().features, memory().labels, 3, 1e-3)(features)
+        scores = of_head(head())(features) if name == "head" else FITTERS["nme"](memory().features, memory().labels, 3, 1e-3)(features)
         predicted = scores.argmax(axis=1)
         expected = [
             {str(j): int(((labels == i) & (predicted == j)).sum()) for j in range(3) if ((labels == i) & (predicted == j)).any()} for i in range(3)
@@ -102,17 +102,17 @@ def test_classes_and_sets_without_images_are_null() -> None:
         assert record["test"]["tasks"][1] is None and record["test"]["accuracy"] == record["test"]["tasks"][0]
 
 
-def test_head_logits_of_linear_and_cosine_heads_equal_their_formulas() -> None:
+def test_scores_of_linear_and_cosine_heads_equal_their_formulas() -> None:
     random = np.random.default_rng(0)
     weight, bias, features = random.normal(size=(4, 3)), random.normal(size=4), random.normal(size=(6, 3))
-    linear, cosine = head_logits(Head(weight, bias), features), head_logits(Head(weight, np.zeros(4), 7.0), features)
+    linear, cosine = of_head(Head(weight, bias))(features), of_head(Head(weight, np.zeros(4), 7.0))(features)
     for i, f in enumerate(features):
         for c, w in enumerate(weight):
             assert linear[i, c] == pytest.approx(w @ f + bias[c])
             assert cosine[i, c] == pytest.approx(7 * (w @ f) / (np.linalg.norm(w) * np.linalg.norm(f)))
 
 
-def test_head_logits_equal_the_network_s_own() -> None:
+def test_a_head_s_scores_equal_the_network_s_own() -> None:
     import torch
 
     from carryover.adapters import head_of
@@ -123,7 +123,7 @@ def test_head_logits_equal_the_network_s_own() -> None:
         own = module(5)
         own.grow(3, torch.Generator().manual_seed(0))
         arrays = {f"head_{name}": array for name, array in to_arrays(own).items()}
-        assert np.allclose(head_logits(head_of(arrays), features), own(torch.from_numpy(features)).detach().numpy(), atol=1e-5)
+        assert np.allclose(of_head(head_of(arrays))(features), own(torch.from_numpy(features)).detach().numpy(), atol=1e-5)
 
 
 def test_the_primary_classifier_must_be_evaluated() -> None:

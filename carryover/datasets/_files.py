@@ -20,7 +20,6 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from carryover.datasets._pixels import MAX_FILE_BYTES, BadImageError
@@ -128,8 +127,18 @@ def _stream_members(path: str, archive: tarfile.TarFile) -> Iterator[tuple[str, 
             yield name, _content(archive.extractfile(member))
 
 
+def read_file(path: str) -> bytes:
+    """Return the content of a file.
+
+    Raises:
+        BadImageError: if it is larger than an image may be.
+        OSError: if it cannot be read.
+    """
+    return _content(open(path, "rb"))
+
+
 def _folder(root: str) -> Files:
-    files = Files(lambda path: _content((Path(root) / path).open("rb")))
+    files = Files(lambda path: read_file(os.path.join(root, path)))
 
     def walk(folder: str, parents: list[str]) -> None:
         for entry in sorted(os.scandir(os.path.join(root, folder)), key=lambda entry: entry.name):

@@ -32,11 +32,22 @@ def paired(adapters: DictConfig, chasing: DictConfig) -> ListConfig:
     return OmegaConf.create([name for name in adapters if name not in chasing])
 
 
+def preferred(name: str, names: DictConfig) -> str:
+    """Return a name if it is among the names, else the last of them."""
+    return name if name in names else str(list(names)[-1])
+
+
+def last(protocol: DictConfig) -> str:
+    """Return the id of the last task."""
+    return str(tasks(protocol)[-1]["id"])
+
+
 def stem(path: str) -> str:
     """Return the name of a folder or archive without its ending, as a name for its data set."""
     name = path.rstrip("/").rsplit("/", 1)[-1]
     return re.sub(r"\.(tar|tgz|tbz2|txz|zip)(\.\w+)?$", "", name) or "images"
 
 
-for name, function in {"tasks": tasks, "joint": joint, "columns": columns, "paired": paired, "stem": stem}.items():
+RESOLVERS = {"tasks": tasks, "joint": joint, "columns": columns, "paired": paired, "preferred": preferred, "last": last, "stem": stem}
+for name, function in RESOLVERS.items():
     OmegaConf.register_new_resolver(f"carryover_{name}", function, replace=True)

@@ -82,6 +82,7 @@ class Project:
             "drift": ["regime", "adapter", "task", "previous"],
             "joint": ["task"],
             "evaluate": ["regime", "adapter", "task"],
+            "bundle": ["regime", "adapter", "classifier", "task"],
         }.get(name, [])
         options = [word for option, value in zip(names, values, strict=True) for word in (f"--{option}", value)]
         return [sys.executable, "-m", f"stages.{name}", *options]

@@ -16,6 +16,8 @@ from conftest import ROOT, Project
 LEARNING = {"initialise", "train", "extract", "select", "keep", "adapt", "chase", "transform"}
 MEASURING = {"oracle", "drift", "joint", "evaluate", "evaluate_joint", "report"}
 COMMON = {"sources", "prepare", "split"}
+# Of the manifest, the bundle takes the names of classes.
+USING = {"bundle"}
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +78,7 @@ def _writer(path: str, writer: dict[str, dict[str, Any]]) -> dict[str, Any] | No
 
 def test_learning_stages_read_their_own_task_and_the_state_before_it(checkout: Project) -> None:
     stages = stages_of(checkout.root)
-    assert {stage["verb"] for stage in stages.values()} == (LEARNING | MEASURING | COMMON) - {"chase"}
+    assert {stage["verb"] for stage in stages.values()} == (LEARNING | MEASURING | COMMON | USING) - {"chase"}
     assert {(stage["regime"], stage["task"]) for stage in stages.values() if stage["verb"] == "train"} == {
         (regime, task) for regime in ("finetune", "distill") for task in ("task0", "task1")
     }
@@ -93,7 +95,7 @@ def test_learning_stages_of_every_method_do_so_too(fresh: Callable[[str], Projec
     project = fresh("everything")
     names = {group: ",".join(sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))) for group in ("regimes", "adapters")}
     project.compose(f"regimes=[{names['regimes']}]", f"adapters=[{names['adapters']}]")
-    assert {stage["verb"] for stage in stages_of(project.root).values()} == LEARNING | MEASURING | COMMON
+    assert {stage["verb"] for stage in stages_of(project.root).values()} == LEARNING | MEASURING | COMMON | USING
     assert violations(project.root) == []
 
 
@@ -101,7 +103,7 @@ def test_only_stages_that_measure_reach_what_was_seen(checkout: Project) -> None
     stages = stages_of(checkout.root)
     writer = {out: stage for stage in stages.values() for out in stage["outs"]}
     direct = {s["verb"] for s in stages.values() if any(p.endswith("/seen.json") or "/observations/" in p for p in s["deps"])}
-    assert direct == {"oracle", "drift", "joint", "evaluate", "evaluate_joint"}
+    assert direct == {"oracle", "drift", "joint", "evaluate", "evaluate_joint", "bundle"}
 
     def upstream(stage: dict[str, Any]) -> set[str]:
         sources = [source for path in stage["deps"] if (source := _writer(path, writer))]
@@ -220,6 +222,7 @@ def learned(shared_copy: Project) -> dict[str, set[str]]:
         "transform": ("distill", "linear", "task1", "task0"),
         "evaluate": ("distill", "linear", "task1"),
         "drift": ("distill", "linear", "task1", "task0"),
+        "bundle": ("distill", "linear", "softmax", "task1"),
         "report": (),
     }
     imported = {}

@@ -39,7 +39,7 @@ def test_changing_a_metric_runs_no_stage_that_learns(copy: Project) -> None:
     metrics.write_text(metrics.read_text(encoding="utf-8") + "\n# A comment.\n", encoding="utf-8")
     assert copy.repro("sources") == ["sources"]
     stale = {name.split("@")[0] for name in ran(copy.dvc("repro", "--dry").stdout)}
-    assert stale == {"evaluate", "evaluate_joint", "report"}
+    assert stale == {"evaluate", "evaluate_joint", "bundle", "report"}
 
 
 def test_stages_give_the_same_bytes_again(copy: Project) -> None:
@@ -53,10 +53,10 @@ def test_an_appended_task_runs_the_new_task_alone(copy: Project) -> None:
     before = copy.digests()
     copy.compose("protocol.sizes=[2,1,1]", "regimes=[distill]")
     names = copy.repro()
-    assert {name for name in names if not name.endswith("task2")} == {"split", "report"}
+    assert {name for name in names if not name.endswith("task2")} == {"split", "bundle", "report"}
     assert {name.split("@")[0] for name in names} == {
         "split", "train", "extract", "select", "keep", "adapt", "transform", "oracle", "drift", "joint", "evaluate", "evaluate_joint",
-        "report",
+        "bundle", "report",
     }  # fmt: skip
     after = copy.digests()
     assert {path for path, digest in before.items() if after.get(path) != digest} == set()

@@ -1,0 +1,43 @@
+"""bundle: put network, classifier, class names and preprocessing into the one file that predicts."""
+
+from __future__ import annotations
+
+import hashlib
+
+from carryover import classifiers, registry
+from carryover.adapters import head_of
+from carryover.backbones import to_arrays
+from carryover.bundle import Bundle
+from carryover.errors import ConfigurationError, unknown
+from carryover.evaluation import Evaluation
+from carryover.images import read_images
+from carryover.memory import Memory
+from stages import layout, manifest, networks
+from stages.command import parameters, run
+
+
+def main(regime: str, adapter: str, classifier: str, task: str) -> None:
+    """Write the bundle of one cell of the table after a task; its classifier is the one that `evaluate` scores."""
+    settings = Evaluation(**registry.checked(Evaluation, parameters("evaluation"), "evaluation"))
+    network = networks.read(layout.backbone(regime, task), regime=regime, task=task)
+    memory = Memory.read(layout.memory(regime, adapter, task), regime=regime, adapter=adapter, task=task)
+    images, _ = read_images(layout.images(task, "train"), "task-images", task=task, part="train")
+    if classifier == "head":
+        fitted: classifiers.Classifier = classifiers.of_head(head_of({f"head_{name}": array for name, array in to_arrays(network.head).items()}))
+    elif classifier not in classifiers.FITTERS:
+        raise ConfigurationError(unknown("bundle.classifier", classifier, [*classifiers.FITTERS, "head"]))
+    elif not len(memory.features):
+        raise ConfigurationError(f"The regime {regime!r} keeps no {adapter}, so there is no memory to classify by: set bundle.classifier to 'head'.")
+    else:
+        fitted = classifiers.FITTERS[classifier](memory.features, memory.labels, len(memory.counts), settings.penalty)
+    inputs = [layout.backbone(regime, task), layout.memory(regime, adapter, task), layout.seen(task)]
+    origin = {
+        "method": {"regime": regime, "adapter": adapter, "classifier": classifier, "task": task},
+        "protocol": parameters("protocol"),
+        "sha256": {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in inputs},
+    }
+    Bundle(network, fitted, manifest.classes(task), images.shape, origin).write(layout.BUNDLE)
+
+
+if __name__ == "__main__":
+    run(main, "regime", "adapter", "classifier", "task")
