@@ -157,10 +157,37 @@ def drift(by_age: pd.DataFrame) -> Chart:
     return Chart("Predicted against actual drift of old classes' test features", rows, ["regime", "measure"], unit, {"y": "independent"})
 
 
+def matrix(table: pd.DataFrame) -> Chart:
+    """Return the accuracy on each task's classes after each task, a panel a method, from the table of `carryover.report.matrices`."""
+    rows = [
+        {"panel": f"{row['regime']} x {row['adapter']}".replace(" x -", ""), "method": row["method"]}
+        | {"after": row["task"] + 1, "of": row["of"] + 1, "accuracy": row["accuracy"]}
+        for row in table.to_dict("records")
+    ]
+    axis = {"labelAngle": 0, "grid": False, "domain": False, "ticks": False}
+    colour = {"field": "accuracy", "type": "quantitative", "title": "accuracy, %", "scale": {"scheme": "viridis", "domain": [0, 100]}}
+    tooltip = [{"field": "method"}, {"field": "after", "title": "after task"}, {"field": "of", "title": "on the classes of task"}]
+    encoding = {
+        "x": {"field": "of", "type": "ordinal", "title": "on the classes of task", "axis": axis},
+        "y": {"field": "after", "type": "ordinal", "title": "after task", "axis": axis},
+        "tooltip": [*tooltip, {"field": "accuracy", "title": "accuracy, %", "format": ".1f"}],
+    }
+    number = {
+        "text": {"field": "accuracy", "format": ".0f"},
+        "color": {"condition": {"test": "datum.accuracy > 55", "value": "black"}, "value": "white"},
+    }
+    layers: list[dict[str, Any]] = [{"mark": "rect", "encoding": {"color": colour}}]
+    # More numbers than these are too small to read, and say themselves on hover.
+    if table["task"].max() < 8:
+        layers.append({"mark": {"type": "text", "fontSize": 10}, "encoding": number})
+    unit = {"width": 115, "height": 130, "encoding": encoding, "layer": layers}
+    return Chart("Accuracy on each task's classes after each task", rows, ["panel"], unit, columns=6)
+
+
 def projection(table: pd.DataFrame) -> Chart:
     """Return where old classes' test features are carried, and where they are, from the table of `carryover.report.projection`."""
     names = {"stored": "as stored", "carried": "carried", "current": "where they are"}
-    shown = table[["regime", "adapter", "kind", "class", "x", "y"]].replace({"kind": names}).round(3)
+    shown = table[["regime", "adapter", "kind", "class", "image", "x", "y"]].replace({"kind": names}).round(3)
     place = {"type": "quantitative", "title": None, "axis": {"labels": False, "ticks": False}}
     kind = {"field": "kind", "type": "nominal", "title": "features", "sort": None}
     encoding = {
@@ -169,6 +196,7 @@ def projection(table: pd.DataFrame) -> Chart:
         "color": {"field": "class", "type": "nominal", "scale": {"range": ["#0072B2", "#D55E00", "#009E73"]}},
         "shape": kind | {"scale": {"domain": list(names.values()), "range": ["triangle", "cross", "circle"]}},
         "opacity": kind | {"scale": {"domain": list(names.values()), "range": [0.25, 0.9, 0.9]}},
+        "tooltip": [{"field": "class"}, {"field": "image"}, {"field": "kind", "title": "features"}],
     }
     unit = {"width": 240, "height": 240, "mark": {"type": "point", "size": 50, "strokeWidth": 1.6}, "encoding": encoding}
     title = "Test features of old classes after the last task, in the plane of their two principal components"

@@ -10,7 +10,7 @@ from carryover import registry, report, runs
 from carryover.artefacts import replacing
 from carryover.errors import ArtefactError
 from carryover.evaluation import Evaluation
-from stages import drifts, layout, picture
+from stages import drifts, layout, page, picture
 from stages.command import ids, parameters, run
 
 
@@ -42,6 +42,7 @@ def main() -> None:
             from stages.samples import draw_samples
 
             draw_samples(regime, tasks[-1], layout.METRICS / f"samples-{regime}.png")
+    page.write()
 
 
 def _write_drift(tasks: list[str]) -> None:

@@ -1,9 +1,9 @@
-"""show: print the table of the last run and name the files with its plots."""
+"""show: print the table of the last run and name the files with its results; the last line says where the report is."""
 
 from __future__ import annotations
 
 from carryover.errors import ArtefactError
-from stages import layout
+from stages import layout, page
 from stages.command import run
 
 
@@ -17,10 +17,11 @@ def main() -> None:
     widths = [max(len(row[i]) for row in [header, *body]) for i in range(len(header))]
     for row in [header, *body]:
         print("  ".join(cell.ljust(width) if i == 0 else cell.rjust(width) for i, (cell, width) in enumerate(zip(row, widths, strict=True))).rstrip())
-    print(f"\nPlots: {layout.METRICS}/curves.png, and `dvc plots show` for the same with values on hover.")
-    print(
-        f"Every classifier and budget: {layout.METRICS}/results.csv; all curves: {layout.METRICS}/curves.csv; summary: {layout.METRICS}/summary.json."
-    )
+    if page.stale():
+        page.write()
+    files = {"every classifier and budget": "results.csv", "all curves": "curves.csv", "summary": "summary.json"}
+    print("\nAs files: " + "; ".join(f"{what} in {layout.METRICS / name}" for what, name in files.items()) + ".")
+    print(f"The report, with all charts: {page.PAGE}; open it in a browser.")
 
 
 if __name__ == "__main__":

@@ -192,6 +192,22 @@ def test_the_table_is_shown(project: Project) -> None:
     shown = project.run("python", "-m", "stages.show").stdout
     assert "distill x linear x softmax" in shown
     assert "metrics/results.csv" in shown
+    assert shown.splitlines()[-1] == "The report, with all charts: metrics/report.html; open it in a browser."
+
+
+def test_the_report_is_written_with_every_part_and_no_notice(project: Project) -> None:
+    page = (project.root / "metrics/report.html").read_text(encoding="utf-8").split("<main>")[1].split("</main>")[0]
+    assert page.count("<section") == 9 and 'class="notice"' not in page
+    assert "<dd>digits</dd>" in page and "train-distill</th>" in page and "none ✓" in page
+    # That of the run, after which its results were committed.
+    commits = project.run("git", "log", "--format=%h").stdout.split()
+    assert any(f"<dt>commit</dt><dd>{commit}</dd>" in page for commit in commits[1:])
+
+
+def test_the_report_is_written_anew_where_it_is_missing(borrowed: Project) -> None:
+    (borrowed.root / "metrics/report.html").unlink()
+    borrowed.run("python", "-m", "stages.show")
+    assert (borrowed.root / "metrics/report.html").exists()
 
 
 def test_a_reader_that_goes_away_sees_no_traceback(project: Project) -> None:
