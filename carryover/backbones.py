@@ -6,8 +6,8 @@ ResNet-32 for 32-pixel images: He et al., "Deep residual learning for image reco
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from carryover.errors import ArtefactError, ConfigurationError, unknown
+from carryover.seeds import derive
+
+if TYPE_CHECKING:
+    from carryover.pretrained import Pretrained
 
 
 class ShortcutA(nn.Module):
@@ -162,23 +166,54 @@ class Network(nn.Module):
     """A backbone with its head.
 
     Args:
-        architecture: one of `ARCHITECTURES`.
+        architecture: one of `ARCHITECTURES`, or "torchvision/<name>" or "timm/<name>", see `carryover.pretrained`.
         head: one of `HEADS`.
         channels: channels of the images, 1 or 3.
+        frozen: whether the backbone stays as it is and the head alone is trained.
+        mean: for an architecture of another library, what its weights expect as the mean of each channel; by default ImageNet's.
+        deviation: the same of each channel's deviation.
 
     Raises:
         ConfigurationError: for an unknown architecture or head.
     """
 
-    def __init__(self, architecture: str, head: str, channels: int) -> None:
+    def __init__(
+        self,
+        architecture: str,
+        head: str,
+        channels: int,
+        frozen: bool = False,
+        mean: Sequence[float] | None = None,
+        deviation: Sequence[float] | None = None,
+    ) -> None:
         super().__init__()
-        if architecture not in ARCHITECTURES:
-            raise ConfigurationError(unknown("backbone.architecture", architecture, ARCHITECTURES))
         if head not in HEADS:
             raise ConfigurationError(unknown("backbone.head", head, HEADS))
-        self.architecture, self.head_name, self.channels = architecture, head, channels
-        self.backbone = ARCHITECTURES[architecture](channels)
+        self.architecture, self.head_name, self.channels, self.frozen = architecture, head, channels, frozen
+        self.mean, self.deviation = mean, deviation
+        self.backbone: ResNet | Pretrained
+        if "/" in architecture:
+            # Imported here, for their libraries take seconds.
+            from carryover.pretrained import IMAGENET_DEVIATION, IMAGENET_MEAN, Pretrained
+
+            self.backbone = Pretrained(architecture, mean or IMAGENET_MEAN, deviation or IMAGENET_DEVIATION)
+        elif architecture not in ARCHITECTURES:
+            accepted = [*ARCHITECTURES, "torchvision/<name>", "timm/<name>"]
+            raise ConfigurationError(unknown("backbone.architecture", architecture, accepted))
+        elif mean or deviation:
+            raise ConfigurationError("Parameters backbone.mean and backbone.deviation are for architectures of torchvision and timm alone.")
+        else:
+            self.backbone = ARCHITECTURES[architecture](channels)
+        if frozen:
+            self.backbone.requires_grad_(False)
         self.head = HEADS[head](self.backbone.features)
+
+    def train(self, mode: bool = True) -> Network:
+        """Switch between training and evaluation; a frozen backbone stays in evaluation, for its running statistics would move."""
+        super().train(mode)
+        if self.frozen:
+            self.backbone.eval()
+        return self
 
     @property
     def classes(self) -> int:
@@ -199,13 +234,41 @@ class Network(nn.Module):
         return features, self.head(features)
 
 
-def initialise(architecture: str, head: str, channels: int, seed: int) -> Network:
-    """Return a network without classes, its weights drawn from `seed`: He initialisation (fan out), batch norm at 1 and 0."""
-    network = Network(architecture, head, channels)
-    random = torch.Generator().manual_seed(seed)
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d):
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=random)
+def initialise(
+    architecture: str,
+    head: str,
+    channels: int,
+    seed: int,
+    size: tuple[int, int] | None = None,
+    weights: str | None = None,
+    frozen: bool = False,
+    mean: list[float] | None = None,
+    deviation: list[float] | None = None,
+) -> Network:
+    """Return a network without classes, its weights drawn from `seed`: He initialisation (fan out), batch norm at 1 and 0.
+
+    An architecture of another library is initialised as that library does it, or takes the file `weights`; it is tried on an image of
+    `size`, height and width, where that is known. See `Network`.
+
+    Raises:
+        ConfigurationError: for an unknown architecture or head, or weights where there are none to load.
+        ArtefactError: if the weights are not those of the architecture.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive(seed, "library"))
+        network = Network(architecture, head, channels, frozen, mean, deviation)
+    if isinstance(network.backbone, ResNet):
+        if weights is not None:
+            raise ConfigurationError("Parameter backbone.weights is for architectures of torchvision and timm alone.")
+        random = torch.Generator().manual_seed(seed)
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=random)
+    else:
+        if weights is not None:
+            network.backbone.load(weights)
+        if size is not None:
+            network.backbone.check((channels, *size))
     return network
 
 
@@ -216,25 +279,43 @@ def to_arrays(network: nn.Module) -> dict[str, np.ndarray]:
 
 def describe(network: Network) -> dict[str, Any]:
     """Return what `from_arrays` needs beside the arrays."""
-    return {"architecture": network.architecture, "head": network.head_name, "channels": network.channels, "classes": network.classes}
+    own = {"architecture": network.architecture, "head": network.head_name, "channels": network.channels, "classes": network.classes}
+    return own | {"frozen": network.frozen, "mean": network.mean, "deviation": network.deviation}
 
 
-def from_arrays(description: Mapping[str, Any], arrays: Mapping[str, np.ndarray], source: str = "the artefact") -> Network:
+def from_arrays(description: Mapping[str, Any], arrays: Mapping[str, np.ndarray], source: str = "the artefact", bounded: bool = False) -> Network:
     """Rebuild a network from `describe` and `to_arrays`.
+
+    With `bounded`, for a file from a stranger, an architecture of another library is first made without memory: it may be far larger than
+    the arrays.
 
     Raises:
         ArtefactError: if the arrays are not those of the described architecture.
     """
-    network = Network(description["architecture"], description["head"], description["channels"])
-    network.head.grow(description["classes"], torch.Generator().manual_seed(0))
+    if bounded and "/" in description["architecture"]:
+        with torch.device("meta"):
+            _check(_described(description), arrays, source)
+    network = _described(description)
+    _check(network, arrays, source)
+    network.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}, strict=False)
+    return network
+
+
+def _described(description: Mapping[str, Any]) -> Network:
+    made = dict(description)
+    classes = made.pop("classes")
+    network = Network(**made)
+    network.head.grow(classes, torch.Generator().manual_seed(0))
+    return network
+
+
+def _check(network: Network, arrays: Mapping[str, np.ndarray], source: str) -> None:
     wanted = {n: tuple(t.shape) for n, t in network.state_dict().items() if not n.endswith("num_batches_tracked")}
     found = {name: tuple(array.shape) for name, array in arrays.items()}
     if wanted != found:
         wrong = sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name))
         raise ArtefactError(
-            f"{source} does not hold a {description['architecture']} with a {description['head']} head of {description['classes']} classes: "
+            f"{source} does not hold a {network.architecture} with a {network.head_name} head of {network.classes} classes: "
             f"{len(wrong)} tensors differ, the first is {wrong[0]!r} "
             f"({found.get(wrong[0], 'missing')} where {wanted.get(wrong[0], 'nothing')} is needed)."
         )
-    network.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}, strict=False)
-    return network

@@ -157,7 +157,7 @@ def load(path: str | os.PathLike[str], where: Machine | None = None) -> Bundle:
         # Before a head of so many rows is made.
         if not description["classes"] == len(arrays["head.weight"]) == len(classes):
             raise ArtefactError(f"{path} names {len(classes)} classes for a head of {len(arrays['head.weight'])}.")
-        network = backbones.from_arrays(description, arrays, str(path))
+        network = backbones.from_arrays(description, arrays, str(path), bounded=True)
         if kind not in classifiers.KINDS:
             raise ArtefactError(f"{path} has the classifier {kind!r}; accepted are {', '.join(classifiers.KINDS)}.")
         classifier = _classifier(classifiers.KINDS[kind], _part(artefact, "classifier"), len(classes), network.backbone.features, path)

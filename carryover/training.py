@@ -177,7 +177,7 @@ def train(
     frozen = None
     if teacher is not None and regime.needs_teacher:
         frozen = Forward(folded(teacher).to(where.device).to(memory_format=torch.channels_last), where)
-    optimiser = SGD(network.parameters(), settings.momentum, settings.weight_decay)
+    optimiser = SGD([parameter for parameter in network.parameters() if parameter.requires_grad], settings.momentum, settings.weight_decay)
     batches = Batches(images, where.device, settings.batch_size, seed)
     steps = epochs * len(batches)
     done, losses = checkpoint.load(network, optimiser) if checkpoint else (0, [])

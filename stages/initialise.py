@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from carryover import backbones, registry, rehearsal
+from carryover import registry, rehearsal
 from carryover.errors import ConfigurationError, unknown
 from carryover.images import read_images
 from carryover.memory import Budget, Memory
@@ -17,13 +17,11 @@ def main(regime: str, first: str, state: str) -> None:
     _check_names("regimes", [regime], [])
     _check_names("adapters", columns, ["exemplars", "oracle"])
     method = registry.build("regimes", regime, parameters("regimes", regime))
-    section = registry.checked(backbones.initialise, parameters("backbone"), "backbone", skip={"channels", "seed"})
-    section["head"] = method.head or section["head"]
     storage = Budget(**registry.checked(Budget, parameters("memory"), "memory")).storage
     seed = derive(natural(parameters("seed"), "seed"), "initialise")
     images, _ = read_images(layout.images(first, "train"), "task-images", task=first, part="train")
 
-    network = backbones.initialise(**section, channels=images.shape[2], seed=seed)
+    network = networks.initialise(parameters("backbone"), images.shape, seed, method.head)
     networks.write(layout.backbone(regime, state), network, regime=regime, task=state)
     rehearsal.KeptImages.none(images.shape, network.backbone.features).write(layout.exemplars(regime, state), regime=regime, task=state)
     for adapter in columns:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from carryover import backbones, registry, training
+from carryover import registry, training
 from carryover.machine import Machine
 from carryover.memory import Budget
 from carryover.regimes.finetune import Finetune
@@ -19,10 +19,9 @@ def main(task: str) -> None:
     settings = training.Training(**registry.checked(training.Training, parameters("training"), "training"))
     where = Machine(**registry.checked(Machine, parameters("machine"), "machine"))
     budget = Budget(**registry.checked(Budget, parameters("memory"), "memory"))
-    section = registry.checked(backbones.initialise, parameters("backbone"), "backbone", skip={"channels", "seed"})
     seed = natural(parameters("seed"), "seed")
     images = manifest.images(task, "train")
-    network = backbones.initialise(**section, channels=images.shape[2], seed=derive(seed, "initialise"))
+    network = networks.initialise(parameters("backbone"), images.shape, derive(seed, "initialise"))
     network.head.grow(sum(manifest.sizes(task)), torch.Generator().manual_seed(derive(seed, "joint", task, "head")))
     training.train(network, None, images, Finetune(), settings, where, derive(seed, "joint", task), title=f"joint {task}")
     networks.write(layout.backbone("joint", task), network, regime="joint", task=task)

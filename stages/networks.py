@@ -5,7 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from carryover import artefacts, backbones
+from carryover import artefacts, backbones, registry
+from carryover.images import Shape
+
+
+def initialise(section: dict[str, Any], shape: Shape, seed: int, head: str | None = None) -> backbones.Network:
+    """Return the network without classes that the section `backbone` describes, for images of a `shape`; `head` goes before the section's.
+
+    Raises:
+        CarryoverError: as `carryover.backbones.initialise`, and for wrong parameters.
+    """
+    # What DVC watches is no parameter of the network.
+    own = {name: value for name, value in section.items() if name != "source"}
+    settings = registry.checked(backbones.initialise, own, "backbone", skip={"channels", "seed", "size"})
+    settings["head"] = head or settings["head"]
+    return backbones.initialise(**settings, channels=shape[2], seed=seed, size=shape[:2])
 
 
 def write(path: Path, network: backbones.Network, **fields: Any) -> None:

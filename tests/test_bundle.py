@@ -169,6 +169,30 @@ def test_bundles_that_are_not_what_they_say_are_refused(
         load(path)
 
 
+def test_an_architecture_larger_than_the_file_is_refused_before_it_is_made(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[str] = []
+    original = backbones.Network.__init__
+
+    def spy(self: backbones.Network, *values: Any, **named: Any) -> None:
+        original(self, *values, **named)
+        made.append(next(self.parameters()).device.type)
+
+    monkeypatch.setattr(backbones.Network, "__init__", spy)
+    changed(path, {"network": SMALL | {"architecture": "timm/vit_giant_patch14_224"}}, {})
+    with pytest.raises(ArtefactError, match=r"does not hold a timm/vit_giant_patch14_224"):
+        load(path)
+    assert made == ["meta"]
+
+
+def test_bundles_of_other_libraries_networks_predict_the_same(tmp_path: Path) -> None:
+    made = backbones.initialise("timm/resnet10t", "linear", 1, 0, frozen=True).eval()
+    made.head.grow(3, torch.Generator().manual_seed(0))
+    bundled = Bundle(made, classifier("head", made), NAMES, (32, 32, 1), ORIGIN, CPU)
+    bundled.write(tmp_path / "b")
+    pixels = images(4, (32, 32, 1))
+    assert np.array_equal(load(tmp_path / "b", CPU).predict_proba(pixels), bundled.predict_proba(pixels))
+
+
 def test_files_that_are_no_bundles_are_refused(tmp_path: Path, path: Path) -> None:
     content = path.read_bytes()
     (tmp_path / "short").write_bytes(content[:-9])

@@ -42,12 +42,26 @@ def last(protocol: DictConfig) -> str:
     return str(tasks(protocol)[-1]["id"])
 
 
+def given(value: str | None, otherwise: str) -> str:
+    """Return a value, or another where there is none."""
+    return otherwise if value is None else value
+
+
 def stem(path: str) -> str:
     """Return the name of a folder or archive without its ending, as a name for its data set."""
     name = path.rstrip("/").rsplit("/", 1)[-1]
     return re.sub(r"\.(tar|tgz|tbz2|txz|zip)(\.\w+)?$", "", name) or "images"
 
 
-RESOLVERS = {"tasks": tasks, "joint": joint, "columns": columns, "paired": paired, "preferred": preferred, "last": last, "stem": stem}
+RESOLVERS = {
+    "tasks": tasks,
+    "joint": joint,
+    "columns": columns,
+    "paired": paired,
+    "preferred": preferred,
+    "last": last,
+    "given": given,
+    "stem": stem,
+}
 for name, function in RESOLVERS.items():
     OmegaConf.register_new_resolver(f"carryover_{name}", function, replace=True)
