@@ -6,6 +6,7 @@ ResNet-32 for 32-pixel images: He et al., "Deep residual learning for image reco
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -15,6 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from carryover.errors import ArtefactError, ConfigurationError, unknown
+
+MAX_CHANNELS = 64
 
 
 class ShortcutA(nn.Module):
@@ -225,8 +228,15 @@ def from_arrays(description: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
     Raises:
         ArtefactError: if the arrays are not those of the described architecture.
     """
-    network = Network(description["architecture"], description["head"], description["channels"])
-    network.head.grow(description["classes"], torch.Generator().manual_seed(0))
+    try:
+        classes, channels = operator.index(description["classes"]), operator.index(description["channels"])
+        if not (classes >= 0 and 0 < channels <= MAX_CHANNELS):
+            raise ValueError(f"{classes} classes, {channels} channels")
+        network = Network(description["architecture"], description["head"], channels)
+    except (KeyError, TypeError, ValueError, ConfigurationError) as error:
+        raise ArtefactError(f"{source} describes no network: {str(error).rstrip('.')}.") from error
+    # Not more rows than can be compared with those that are there, whatever the description claims.
+    network.head.grow(min(classes, len(arrays.get("head.weight", ())) + 1), torch.Generator().manual_seed(0))
     wanted = {n: tuple(t.shape) for n, t in network.state_dict().items() if not n.endswith("num_batches_tracked")}
     found = {name: tuple(array.shape) for name, array in arrays.items()}
     if wanted != found:
