@@ -50,6 +50,17 @@ class Artefact:
             raise ArtefactError(f"A {self.kind!r} artefact has no tensor {name!r}, and holds {', '.join(sorted(self.tensors)) or 'none'}.") from error
 
 
+class _Fields(dict[str, Any]):
+    """What a header records; what it does not is an error that names the file."""
+
+    def __init__(self, path: str | os.PathLike[str], fields: Mapping[str, Any]) -> None:
+        super().__init__(fields)
+        self._path = path
+
+    def __missing__(self, name: str) -> Any:
+        raise ArtefactError(f"{self._path} records no {name}: it was written by another release, or for something else.")
+
+
 @dataclass(frozen=True)
 class Stream:
     """A tensor too large for memory: its `dtype` and `shape`, and its values as consecutive `chunks` of any shape."""
@@ -194,9 +205,9 @@ def read_header(path: str | os.PathLike[str], kind: str, **expected: Any) -> dic
         raise ArtefactError(f"{path} holds a {found[2]!r} artefact where a {kind!r} artefact is needed.")
     if not isinstance(found[3], dict):
         raise ArtefactError(f"{path} has a header whose fields are not an object.")
+    header["fields"] = _Fields(path, found[3])
     for name, value in expected.items():
-        if found[3].get(name) != value:
-            raise ArtefactError(f"{path} records {name} {found[3].get(name)!r} where {value!r} is needed: the file was swapped.")
+        check_same(path, name, found[3].get(name), value)
     return header
 
 
@@ -206,6 +217,16 @@ def arrays(path: str | os.PathLike[str]) -> dict[str, tuple[np.dtype, tuple[int,
     with safe_open(path, framework="numpy") as handle:
         slices = {name: handle.get_slice(name) for name in handle.keys()}  # noqa: SIM118 (not a mapping)
         return {name: (types[found.get_dtype()], tuple(found.get_shape())) for name, found in slices.items()}
+
+
+def check_same(path: str | os.PathLike[str], what: str, found: object, needed: object) -> None:
+    """Refuse an artefact that is right in itself, and belongs to something else.
+
+    Raises:
+        ArtefactError: if what was `found` in it is not what is `needed`; it names the file and `what` differs.
+    """
+    if found != needed:
+        raise ArtefactError(f"{path} records {what} {found!r} where {needed!r} is needed: the file was swapped.")
 
 
 def serialized_size(kind: str, tensors: Mapping[str, np.ndarray], **fields: Any) -> int:

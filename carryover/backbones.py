@@ -6,6 +6,7 @@ ResNet-32 for 32-pixel images: He et al., "Deep residual learning for image reco
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ from carryover.seeds import derive
 
 if TYPE_CHECKING:
     from carryover.pretrained import Pretrained
+
+MAX_CHANNELS = 64
 
 
 class ShortcutA(nn.Module):
@@ -292,20 +295,26 @@ def from_arrays(description: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
     Raises:
         ArtefactError: if the arrays are not those of the described architecture.
     """
-    if bounded and "/" in description["architecture"]:
+    if bounded and "/" in str(description.get("architecture")):
         with torch.device("meta"):
-            _check(_described(description), arrays, source)
-    network = _described(description)
+            _check(_described(description, arrays, source), arrays, source)
+    network = _described(description, arrays, source)
     _check(network, arrays, source)
     network.load_state_dict({name: torch.from_numpy(np.array(array)) for name, array in arrays.items()}, strict=False)
     return network
 
 
-def _described(description: Mapping[str, Any]) -> Network:
-    made = dict(description)
-    classes = made.pop("classes")
-    network = Network(**made)
-    network.head.grow(classes, torch.Generator().manual_seed(0))
+def _described(description: Mapping[str, Any], arrays: Mapping[str, np.ndarray], source: str) -> Network:
+    try:
+        made = dict(description)
+        classes, made["channels"] = operator.index(made.pop("classes")), operator.index(made["channels"])
+        if not (classes >= 0 and 0 < made["channels"] <= MAX_CHANNELS):
+            raise ValueError(f"{classes} classes, {made['channels']} channels")
+        network = Network(**made)
+    except (KeyError, TypeError, ValueError, ConfigurationError) as error:
+        raise ArtefactError(f"{source} describes no network: {str(error).rstrip('.')}.") from error
+    # Not more rows than can be compared with those that are there, whatever the description claims.
+    network.head.grow(min(classes, len(arrays.get("head.weight", ())) + 1), torch.Generator().manual_seed(0))
     return network
 
 

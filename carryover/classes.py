@@ -7,6 +7,8 @@ are one generation.
 from __future__ import annotations
 
 import csv
+import hashlib
+import json
 import os
 import unicodedata
 from collections import Counter
@@ -43,6 +45,14 @@ def canonical(name: str, where: str) -> str:
     if not name.strip():
         raise DataError(f"{where} has a class with an empty name: every class needs one.")
     return unicodedata.normalize("NFC", name)
+
+
+def lineage(before: str, names: Sequence[str]) -> str:
+    """Return a digest of the classes seen: those that `before` stands for ("" for none), then `names`, in the order of their labels.
+
+    Artefacts record it, so that one that knows other classes, or the same in another order, is found out.
+    """
+    return hashlib.sha256(json.dumps([before, *names]).encode()).hexdigest()[:16]
 
 
 def register(known: Sequence[Entry], found: Sequence[str], where: str = "the class register") -> list[Entry]:

@@ -61,6 +61,8 @@ def checked(factory: Any, values: Mapping[str, Any], where: str, skip: set[str] 
         for name, parameter in signature.items()
         if name not in (skip or set())
     }
+    if not isinstance(values, Mapping):
+        raise ConfigurationError(f"Section {where} is {values!r}: a mapping is needed.")
     for name in values:
         if name not in fields:
             raise ConfigurationError(unknown(f"parameter {where}", name, fields))

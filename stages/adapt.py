@@ -19,7 +19,7 @@ def main(regime: str, adapter: str, task: str) -> None:
         parts = ("", "exemplar_", "view_")
         previous, current, labels = (np.concatenate([pairs[part + side] for part in parts]) for side in ("previous", "current", "labels"))
         method.fit(previous, current, labels, adapters.head_of(pairs.tensors))
-    fitted.write(method if learns else None, regime, adapter, task)
+    fitted.write(method if learns else None, pairs.fields, regime, adapter, task)
     clock.note(layout.seconds(f"adapt-{regime}-{adapter}-{task}"))
 
 

@@ -19,8 +19,9 @@ from stages.command import parameters, run
 def main(regime: str, adapter: str, classifier: str, task: str) -> None:
     """Write the bundle of one cell of the table after a task; its classifier is the one that `evaluate` scores."""
     settings = Evaluation(**registry.checked(Evaluation, parameters("evaluation"), "evaluation"))
-    network = networks.read(layout.backbone(regime, task), regime=regime, task=task)
-    memory = Memory.read(layout.memory(regime, adapter, task), regime=regime, adapter=adapter, task=task)
+    seen = manifest.seen(task)
+    network = networks.read(layout.backbone(regime, task), regime=regime, task=task, seen=seen)
+    memory = Memory.read(layout.memory(regime, adapter, task), regime=regime, adapter=adapter, task=task, seen=seen)
     images, _ = read_images(layout.images(task, "train"), "task-images", task=task, part="train")
     if classifier == "head":
         fitted: classifiers.Classifier = classifiers.of_head(head_of({f"head_{name}": array for name, array in to_arrays(network.head).items()}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from carryover import artefacts, registry
+from carryover.classes import lineage
 from carryover.images import read_images
 from carryover.machine import Machine
 from carryover.memory import Memory
@@ -16,16 +17,19 @@ def main(regime: str, adapter: str, task: str, previous: str) -> None:
     clock = Stopwatch()
     where = Machine(**registry.checked(Machine, parameters("machine"), "machine"))
     method = registry.build("adapters", adapter, parameters("adapters", adapter))
-    memory = Memory.read(layout.memory(regime, adapter, previous), regime=regime, adapter=adapter, task=previous)
+    pairs = artefacts.read(layout.features(regime, task), "features", regime=regime, task=task)
+    seen, seen_before = pairs.fields["seen"], pairs.fields["seen_before"]
+    memory = Memory.read(layout.memory(regime, adapter, previous), regime=regime, adapter=adapter, task=previous, seen=seen_before)
     learns = bool(len(memory.counts))
     if learns:
-        pairs = artefacts.read(layout.features(regime, task), "features", regime=regime, task=task)
-        images, _ = read_images(layout.images(task, "train"), "task-images", task=task, part="train")
-        before = networks.read(layout.backbone(regime, previous), regime=regime, task=previous)
-        after = networks.read(layout.backbone(regime, task), regime=regime, task=task)
+        images, fields = read_images(layout.images(task, "train"), "task-images", task=task, part="train")
+        artefacts.check_same(layout.images(task, "train"), "seen", lineage(seen_before, fields["classes"]), seen)
+        artefacts.check_same(layout.memory(regime, adapter, previous), "features", memory.features.shape[1], pairs["previous"].shape[1])
+        before = networks.read(layout.backbone(regime, previous), regime=regime, task=previous, seen=seen_before)
+        after = networks.read(layout.backbone(regime, task), regime=regime, task=task, seen=seen)
         seed = derive(natural(parameters("seed"), "seed"), "chase", regime, adapter, task)
         method.chase(memory.features, images, pairs["previous"], before, after, where, seed)
-    fitted.write(method if learns else None, regime, adapter, task)
+    fitted.write(method if learns else None, pairs.fields, regime, adapter, task)
     clock.note(layout.seconds(f"adapt-{regime}-{adapter}-{task}"))
 
 

@@ -83,14 +83,25 @@ def natural(value: Any, where: str) -> int:
     return value
 
 
+def plain(name: str, where: str) -> str:
+    """Return a name that becomes a file's, if it is one and no path.
+
+    Raises:
+        ConfigurationError: if it is empty, begins with a dot, or has slashes or characters that do not print; `where` says what it is.
+    """
+    if not name or name.startswith(".") or not name.isprintable() or "/" in name or "\\" in name:
+        raise ConfigurationError(f"{where} is {name!r}: a name is needed, without slashes and not beginning with a dot.")
+    return name
+
+
 def ids(tasks: Any, where: str) -> list[str]:
     """Return the ids in a list of tasks.
 
     Raises:
-        ConfigurationError: if it is no such list; `where` names the parameter.
+        ConfigurationError: if it is no such list, or an id is no plain name; `where` names the parameter.
     """
     try:
-        return [str(task["id"]) for task in tasks]
+        return [plain(str(task["id"]), f"{where}.id") for task in tasks]
     except (TypeError, KeyError) as error:
         raise ConfigurationError(f"Section {where!r} of {PARAMETERS} is no list of tasks: compose the file again from conf/.") from error
 
@@ -104,6 +115,8 @@ def run(main: Callable[..., None], *arguments: str) -> None:
     options = vars(parser.parse_args())
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
+        for option, value in options.items():
+            plain(value, f"--{option}")
         with _lock("-".join([name, *options.values()])):
             main(**options)
             sys.stdout.flush()

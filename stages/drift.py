@@ -10,15 +10,16 @@ from carryover import artefacts, registry
 from carryover.artefacts import replacing
 from carryover.drift import measure
 from carryover.errors import ArtefactError
-from stages import drifts, layout
+from stages import drifts, fitted, layout
 from stages.command import parameters, run
 
 
 def main(regime: str, adapter: str, task: str, previous: str) -> None:
     """Write the carried test features after a task, and how far they are from the true ones."""
     before = drifts.read(regime, adapter, previous)
-    fitted = artefacts.read(layout.adapter(regime, adapter, task), "adapter", regime=regime, adapter=adapter, task=task)
     seen = artefacts.read(layout.observations(regime, task), "observations", regime=regime, task=task)
+    learned = artefacts.read(layout.adapter(regime, adapter, task), "adapter", regime=regime, adapter=adapter, task=task, seen=seen.fields["seen"])
+    artefacts.check_same(layout.drift(regime, adapter, previous), "features", before["carried"].shape[1], seen["test_features"].shape[1])
     current, labels, known = seen["test_features"], seen["test_labels"], len(before["labels"])
     if not np.array_equal(labels[:known], before["labels"]):
         raise ArtefactError(
@@ -26,7 +27,8 @@ def main(regime: str, adapter: str, task: str, previous: str) -> None:
         )
     carried = before["carried"]
     if known:
-        carried = registry.build("adapters", adapter, parameters("adapters", adapter)).restore(fitted.tensors).transform(carried)
+        method = registry.build("adapters", adapter, parameters("adapters", adapter))
+        carried = fitted.carry(method, learned, layout.adapter(regime, adapter, task), carried)
     stored, carried = (np.concatenate([old, current[known:]]) for old in (before["stored"], carried))
     rows = [drift.row() for drift in measure(stored, carried, current, labels, seen.fields["sizes"])]
     fields = {"regime": regime, "adapter": adapter, "task": task}

@@ -19,13 +19,15 @@ def main(regime: str, adapter: str, task: str) -> None:
     settings = Evaluation(**registry.checked(Evaluation, parameters("evaluation"), "evaluation"))
     fields = {"regime": regime, "adapter": adapter, "task": task}
     path = layout.memory(regime, adapter, task)
-    header = artefacts.read_header(path, KIND, **fields)["fields"]
-    memory = Memory.read(path, **fields)
     seen = artefacts.read(layout.observations(regime, task), "observations", regime=regime, task=task)
+    known = seen.fields["seen"]
+    header = artefacts.read_header(path, KIND, **fields, seen=known)["fields"]
+    memory = Memory.read(path)
+    artefacts.check_same(path, "features", memory.features.shape[1], seen["test_features"].shape[1])
     observed = {part: (seen[f"{part}_features"], seen[f"{part}_labels"]) for part in ("validation", "test")}
     sizes = seen.fields["sizes"]
     # The joint bound keeps everything, and no rehearsal artefact.
-    rehearsed = 0 if regime == "joint" else rehearsal.size(layout.exemplars(regime, task), regime=regime, task=task)
+    rehearsed = 0 if regime == "joint" else rehearsal.size(layout.exemplars(regime, task), regime=regime, task=task, seen=known)
     records = evaluate(memory, head_of(seen.tensors), observed, sizes, settings, rehearsed, **header)
     scores = {
         "sizes": sizes,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from carryover import artefacts, backbones, registry, rehearsal
+from carryover.classes import lineage
 from carryover.images import read_images
 from carryover.inference import extract
 from carryover.machine import Machine
@@ -19,10 +20,14 @@ def main(regime: str, task: str, previous: str) -> None:
     views = Views(**registry.checked(Views, parameters("extraction"), "extraction"))
     method = registry.build("regimes", regime, parameters("regimes", regime))
     before = networks.read(layout.backbone(regime, previous), regime=regime, task=previous)
-    after = networks.read(layout.backbone(regime, task), regime=regime, task=task)
-    images, _ = read_images(layout.images(task, "train"), "task-images", task=task, part="train")
-    validation, _ = read_images(layout.images(task, "validation"), "task-images", task=task, part="validation")
-    exemplars = rehearsal.read(layout.exemplars(regime, previous), method.store, regime=regime, task=previous)
+    seen_before = networks.seen(layout.backbone(regime, previous))
+    images, fields = read_images(layout.images(task, "train"), "task-images", task=task, part="train")
+    seen = lineage(seen_before, fields["classes"])
+    after = networks.read(layout.backbone(regime, task), regime=regime, task=task, seen=seen)
+    artefacts.check_same(layout.backbone(regime, task), "features", after.backbone.features, before.backbone.features)
+    artefacts.check_same(layout.images(task, "train"), "channels", images.shape[2], before.channels)
+    validation, _ = read_images(layout.images(task, "validation"), "task-images", task=task, part="validation", classes=fields["classes"])
+    exemplars = rehearsal.read(layout.exemplars(regime, previous), method.store, regime=regime, task=previous, seen=seen_before)
 
     # Before the first task the network knows nothing that could be carried: there are no pairs.
     paired = before.classes > 0
@@ -35,7 +40,8 @@ def main(regime: str, task: str, previous: str) -> None:
         for side, network in {"previous": before, "current": after}.items():
             if side == "current" or paired:
                 tensors[part + side] = extract(network, some, where, title=f"extract {regime} {task} {part}{side}")
-    artefacts.write(layout.features(regime, task), "features", tensors, regime=regime, task=task, previous=previous, paired=paired)
+    fields = {"regime": regime, "task": task, "previous": previous, "seen": seen, "seen_before": seen_before, "paired": paired}
+    artefacts.write(layout.features(regime, task), "features", tensors, **fields)
 
 
 if __name__ == "__main__":

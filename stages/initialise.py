@@ -22,11 +22,11 @@ def main(regime: str, first: str, state: str) -> None:
     images, _ = read_images(layout.images(first, "train"), "task-images", task=first, part="train")
 
     network = networks.initialise(parameters("backbone"), images.shape, seed, method.head)
-    networks.write(layout.backbone(regime, state), network, regime=regime, task=state)
-    rehearsal.KeptImages.none(images.shape, network.backbone.features).write(layout.exemplars(regime, state), regime=regime, task=state)
+    networks.write(layout.backbone(regime, state), network, regime=regime, task=state, seen="")
+    rehearsal.KeptImages.none(images.shape, network.backbone.features).write(layout.exemplars(regime, state), regime=regime, task=state, seen="")
     for adapter in columns:
         memory = Memory.empty(network.backbone.features, storage)
-        memory.write(layout.memory(regime, adapter, state), regime=regime, adapter=adapter, task=state)
+        memory.write(layout.memory(regime, adapter, state), regime=regime, adapter=adapter, task=state, seen="")
     # The folder is an output also where there is no adapter to measure.
     layout.drift(regime, "any", state).parent.mkdir(parents=True, exist_ok=True)
     for adapter in parameters("paired"):

@@ -24,7 +24,7 @@ def main(task: str) -> None:
     network = networks.initialise(parameters("backbone"), images.shape, derive(seed, "initialise"))
     network.head.grow(sum(manifest.sizes(task)), torch.Generator().manual_seed(derive(seed, "joint", task, "head")))
     training.train(network, None, images, Finetune(), settings, where, derive(seed, "joint", task), title=f"joint {task}")
-    networks.write(layout.backbone("joint", task), network, regime="joint", task=task)
+    networks.write(layout.backbone("joint", task), network, regime="joint", task=task, seen=manifest.seen(task))
     observe(network, "joint", task, budget, where)
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from typing import Any
 
+from carryover.classes import lineage
 from carryover.errors import ArtefactError
 from carryover.images import ImageSet, concatenate, read_images
 from stages import layout
@@ -40,6 +42,11 @@ def images(task: str, part: str) -> ImageSet:
             raise ArtefactError(f"{path} is not the file that {layout.seen(task)} names: run `dvc repro split` again.")
         sets.append(read_images(path, "task-images", task=entry["task"], part=part)[0])
     return concatenate(sets)
+
+
+def seen(task: str) -> str:
+    """Return the lineage of all classes up to this task."""
+    return functools.reduce(lineage, (entry["classes"] for entry in read(task)), "")
 
 
 def sizes(task: str) -> list[int]:

@@ -27,6 +27,11 @@ def write(path: Path, network: backbones.Network, **fields: Any) -> None:
     artefacts.write(path, "backbone", backbones.to_arrays(network), network=backbones.describe(network), **fields)
 
 
+def seen(path: Path, **expected: Any) -> str:
+    """Return the lineage of the classes that a network knows; errors as `read`."""
+    return str(artefacts.read_header(path, "backbone", **expected)["fields"]["seen"])
+
+
 def read(path: Path, **expected: Any) -> backbones.Network:
     """Read a network.
 

@@ -6,13 +6,14 @@ from carryover import registry
 from carryover.datasets import prepare_dataset
 from carryover.errors import ConfigurationError
 from stages import layout
-from stages.command import parameters, run
+from stages.command import parameters, plain, run
 
 
 def main() -> None:
     """Read the data set that the section `dataset` names."""
     section = dict(parameters("dataset"))
     kind, name, _ = (_take(section, key) for key in ("kind", "name", "source"))
+    plain(name, "Parameter dataset.name")
     summary = prepare_dataset(registry.build("datasets", kind, section), layout.register(name), layout.DATASET)
     print(summary)
 

@@ -18,7 +18,8 @@ def main(regime: str, task: str) -> None:
     order = selection.order(budget.selector, features["current"], labels, None, budget.seed)
     counts = np.unique(labels, return_counts=True)[1].astype(np.int32)
     tensors = {"features": features["current"][order], "counts": counts}
-    artefacts.write(layout.selection(regime, task), "selection", tensors, regime=regime, task=task)
+    seen = {name: features.fields[name] for name in ("seen", "seen_before")}
+    artefacts.write(layout.selection(regime, task), "selection", tensors, regime=regime, task=task, **seen)
 
 
 if __name__ == "__main__":

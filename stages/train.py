@@ -8,7 +8,9 @@ import numpy as np
 import torch
 
 from carryover import registry, rehearsal, training
+from carryover.artefacts import check_same
 from carryover.backbones import CosineHead
+from carryover.classes import lineage
 from carryover.images import concatenate, read_images
 from carryover.inference import extract
 from carryover.machine import Machine
@@ -25,8 +27,13 @@ def main(regime: str, task: str, previous: str) -> None:
     method = registry.build("regimes", regime, parameters("regimes", regime))
     seed = derive(natural(parameters("seed"), "seed"), "train", task)
     before = networks.read(layout.backbone(regime, previous), regime=regime, task=previous)
+    seen = networks.seen(layout.backbone(regime, previous))
     images, fields = read_images(layout.images(task, "train"), "task-images", task=task, part="train")
-    exemplars = rehearsal.read(layout.exemplars(regime, previous), method.store, regime=regime, task=previous)
+    exemplars = rehearsal.read(layout.exemplars(regime, previous), method.store, regime=regime, task=previous, seen=seen)
+    labels = np.unique(np.asarray(images.labels)).tolist()
+    check_same(layout.images(task, "train"), "labels", labels, [before.classes + i for i in range(len(fields["classes"]))])
+    check_same(layout.images(task, "train"), "channels", images.shape[2], before.channels)
+    check_same(layout.exemplars(regime, previous), "shape", exemplars.shape, images.shape)
 
     network = copy.deepcopy(before)
     network.head.grow(before.classes + len(fields["classes"]), torch.Generator().manual_seed(derive(seed, "head")))
@@ -51,7 +58,7 @@ def main(regime: str, task: str, previous: str) -> None:
         checkpoint,
         title=f"train {regime} {task}",
     )
-    networks.write(layout.backbone(regime, task), network, regime=regime, task=task, losses=losses)
+    networks.write(layout.backbone(regime, task), network, regime=regime, task=task, seen=lineage(seen, fields["classes"]), losses=losses)
     checkpoint.path.unlink(missing_ok=True)
     clock.note(layout.seconds(f"train-{regime}-{task}"))
 

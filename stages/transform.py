@@ -5,7 +5,7 @@ from __future__ import annotations
 from carryover import artefacts, registry
 from carryover.errors import ArtefactError
 from carryover.memory import Budget, Memory
-from stages import layout
+from stages import fitted, layout
 from stages.command import Stopwatch, parameters, run
 
 
@@ -13,16 +13,18 @@ def main(regime: str, adapter: str, task: str, previous: str) -> None:
     """Write the memory after a task."""
     clock = Stopwatch()
     budget = Budget(**registry.checked(Budget, parameters("memory"), "memory"))
-    memory = Memory.read(layout.memory(regime, adapter, previous), regime=regime, adapter=adapter, task=previous)
-    fitted = artefacts.read(layout.adapter(regime, adapter, task), "adapter", regime=regime, adapter=adapter, task=task)
     selected = artefacts.read(layout.selection(regime, task), "selection", regime=regime, task=task)
+    seen = {name: selected.fields[name] for name in ("seen", "seen_before")}
+    memory = Memory.read(layout.memory(regime, adapter, previous), regime=regime, adapter=adapter, task=previous, seen=seen["seen_before"])
+    artefacts.check_same(layout.memory(regime, adapter, previous), "features", memory.features.shape[1], selected["features"].shape[1])
+    learned = artefacts.read(layout.adapter(regime, adapter, task), "adapter", regime=regime, adapter=adapter, task=task, **seen)
 
     method = registry.build("adapters", adapter, parameters("adapters", adapter))
     if len(memory.counts):
-        if not fitted.fields["fitted"]:
+        if not learned.fields["fitted"]:
             raise ArtefactError(f"{layout.adapter(regime, adapter, task)} is not fitted, but there is a memory to carry.")
-        memory = memory.carried(method.restore(fitted.tensors).transform(memory.features))
-    fields = {"regime": regime, "adapter": adapter, "task": task, "adapter_parameters": fitted.fields["parameters"]}
+        memory = memory.carried(fitted.carry(method, learned, layout.adapter(regime, adapter, task), memory.features))
+    fields = {"regime": regime, "adapter": adapter, "task": task, "seen": seen["seen"], "adapter_parameters": learned.fields["parameters"]}
     new = Memory(selected["features"], selected["counts"], budget.storage)
     if method.keeps == "means":
         new = new.means()

@@ -222,3 +222,13 @@ def test_rebuilt_arrays_are_copies() -> None:
     for array in arrays.values():
         array.fill(0)
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), again.parameters(), strict=True))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"classes": 2**62}, {"classes": -(2**63)}, {"classes": 1.5}, {"channels": 2**40}, {"channels": 0}, {"architecture": []}, {"head": None}],
+)
+def test_a_description_of_an_absurd_network_is_refused_before_it_is_built(change: dict[str, object]) -> None:
+    network = backbones.initialise("small", "linear", 1, 0)
+    with pytest.raises(ArtefactError, match=r"^the artefact (describes no network|does not hold)"):
+        backbones.from_arrays(backbones.describe(network) | change, backbones.to_arrays(network))

@@ -147,7 +147,7 @@ SMALL = {"architecture": "small", "head": "linear", "channels": 1, "classes": 3}
         ({"network": SMALL | {"classes": 10**12}}, {}, "for a head of 3"),
         ({"network": SMALL | {"architecture": "resnet18"}}, {}, "does not hold a resnet18"),
         ({"network": SMALL | {"architecture": "os.system"}}, {}, "Unknown backbone.architecture"),
-        ({"network": SMALL | {"architecture": ["small"]}}, {}, "no bundle has"),
+        ({"network": SMALL | {"architecture": ["small"]}}, {}, "describes no network"),
         ({"network": 3}, {}, "no bundle has"),
         ({"images": {"shape": [8, 8, 10**9], "normalisation": {}}}, {}, "shape"),
         ({"images": {"shape": [8, "8", 1], "normalisation": {}}}, {}, "no bundle has|shape"),

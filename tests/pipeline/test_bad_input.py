@@ -15,6 +15,7 @@ from conftest import Project, error_of
 from PIL import Image
 
 from carryover import artefacts
+from carryover.classes import lineage
 
 TRAIN = ("train", "distill", "task1", "task0")
 KEEP = ("keep", "distill", "task1", "task0")
@@ -34,6 +35,10 @@ def refused(project: Project, *command: str) -> str:
     ("changes", "command", "words"),
     [
         ({"dataset__kind": "digit"}, ("prepare",), ["'digit'", "did you mean 'digits'"]),
+        ({"dataset__name": "../../escaped"}, ("prepare",), ["dataset.name", "'../../escaped'", "without slashes"]),
+        ({"tasks": [{"id": "../../escaped"}, {"id": "b"}]}, ("split",), ["tasks.id", "'../../escaped'", "without slashes"]),
+        ({}, ("initialise", "distill", "task0", "../../../escaped"), ["--state", "'../../../escaped'", "without slashes"]),
+        ({"training": 3}, TRAIN, ["Section training is 3", "mapping"]),
         ({"dataset__kind": 3}, ("prepare",), ["dataset.kind", "3"]),
         ({"dataset__test_fractoin": 0.5}, ("prepare",), ["dataset", "'test_fractoin'", "did you mean 'test_fraction'"]),
         ({"dataset__test_fraction": 1.5}, ("prepare",), ["test_fraction", "1.5", "less than 1"]),
@@ -156,6 +161,68 @@ def test_swapped_artefacts(borrowed: Project, path: str, other: str) -> None:
     assert "swapped" in message or "is needed" in message
 
 
+EVALUATE, DRIFT = ("evaluate", "distill", "linear", "task1"), ("drift", "distill", "linear", "task1", "task0")
+EXTRACT = ("extract", "distill", "task1", "task0")
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "command"),
+    [
+        ("data/exemplars/distill/task0.safetensors", "exemplars", TRAIN),
+        ("data/backbones/distill/task1.safetensors", "backbone", EXTRACT),
+        ("data/backbones/distill/task1.safetensors", "backbone", ("oracle", "distill", "task1")),
+        ("data/memories/distill/task0/linear.safetensors", "memory", TRANSFORM),
+        ("data/adapters/distill/linear/task1.safetensors", "adapter", TRANSFORM),
+        ("data/adapters/distill/linear/task1.safetensors", "adapter", DRIFT),
+        ("data/memories/distill/task1/linear.safetensors", "memory", EVALUATE),
+    ],
+)
+def test_an_artefact_of_other_classes(borrowed: Project, path: str, kind: str, command: tuple[str, ...]) -> None:
+    artefact = artefacts.read(borrowed.root / path, kind)
+    artefacts.write(borrowed.root / path, kind, artefact.tensors, **artefact.fields | {"seen": lineage("", ["0", "1"])})
+    message = refused(borrowed, *command)
+    assert f"{path} records seen" in message and "the file was swapped" in message
+
+
+@pytest.mark.parametrize(("part", "command"), [("validation", EXTRACT), ("train", KEEP)])
+def test_images_of_other_classes(borrowed: Project, part: str, command: tuple[str, ...]) -> None:
+    path = f"data/tasks/task1/{part}.safetensors"
+    artefact = artefacts.read(borrowed.root / path, "task-images")
+    artefacts.write(borrowed.root / path, "task-images", artefact.tensors, **artefact.fields | {"classes": ["a cat"]})
+    assert path in refused(borrowed, *command)
+
+
+def test_images_with_labels_of_another_task(borrowed: Project) -> None:
+    path = "data/tasks/task1/train.safetensors"
+    artefact = artefacts.read(borrowed.root / path, "task-images")
+    artefacts.write(borrowed.root / path, "task-images", artefact.tensors | {"labels": artefact["labels"] + 1}, **artefact.fields)
+    assert f"{path} records labels [3] where [2] is needed" in refused(borrowed, *TRAIN)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "tensors", "command"),
+    [
+        ("data/memories/distill/task0/linear.safetensors", "memory", ["features"], TRANSFORM),
+        ("data/memories/distill/task1/linear.safetensors", "memory", ["features"], EVALUATE),
+        ("data/drifts/distill/task0/linear.safetensors", "drift", ["carried", "stored", "current"], DRIFT),
+        ("data/adapters/distill/linear/task1.safetensors", "adapter", None, TRANSFORM),
+        ("data/adapters/distill/linear/task1.safetensors", "adapter", None, DRIFT),
+    ],
+)
+def test_an_artefact_of_another_dimension(borrowed: Project, path: str, kind: str, tensors: list[str] | None, command: tuple[str, ...]) -> None:
+    artefact = artefacts.read(borrowed.root / path, kind)
+    narrow = {name: artefact[name][..., :-1] for name in tensors or artefact.tensors}
+    artefacts.write(borrowed.root / path, kind, artefact.tensors | narrow, **artefact.fields)
+    assert path in refused(borrowed, *command)
+
+
+def test_an_artefact_that_does_not_say_what_it_must(borrowed: Project) -> None:
+    path = "data/features/distill/task1.safetensors"
+    artefact = artefacts.read(borrowed.root / path, "features")
+    artefacts.write(borrowed.root / path, "features", artefact.tensors, regime="distill", task="task1")
+    assert f"{path} records no paired" in refused(borrowed, *ADAPT)
+
+
 def test_a_missing_artefact(borrowed: Project) -> None:
     (borrowed.root / "data/features/distill/task1.safetensors").unlink()
     assert "There is no file data/features/distill/task1.safetensors" in refused(borrowed, *ADAPT)
@@ -183,6 +250,26 @@ def test_a_disk_that_is_full(borrowed: Project) -> None:
     # A limit on the size of files has the same effect on the writer as a disk without room.
     done = borrowed.run("sh", "-c", f"ulimit -f 1; exec {command}", check=False)
     assert "Cannot write data/adapters/distill/linear/task1.safetensors" in error_of(done)
+    assert borrowed.digests() == before
+
+
+@pytest.mark.parametrize(
+    ("mount", "reason"),
+    [
+        ("mount --bind {0} {0} && mount -o remount,bind,ro {0}", "Read-only file system"),
+        ("mount -t tmpfs -o size=4k none {0}", "No space left on device"),
+    ],
+)
+def test_a_real_disk_that_is_read_only_or_full(borrowed: Project, mount: str, reason: str) -> None:
+    # In a mount namespace of its own, where that is allowed; nobody else sees it.
+    apart = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
+    folder = "data/adapters/distill/linear"
+    if borrowed.run(*apart, f"{mount.format(folder)}", check=False).returncode:
+        pytest.skip("mounts are not allowed here")
+    command = " ".join(borrowed.command(*ADAPT))
+    before = borrowed.digests()
+    message = error_of(borrowed.run(*apart, f"{mount.format(folder)} && exec {command}", check=False))
+    assert folder in message and reason in message
     assert borrowed.digests() == before
 
 
