@@ -51,11 +51,12 @@ def stages_of(root: Path) -> dict[str, dict[str, Any]]:
 def violations(root: Path) -> list[str]:
     """Return each dependency by which a stage that learns could look at more than its own task's images and the state before it.
 
-    What a learning stage may read is listed, file by file; anything else counts: other tasks' images, test images,
-    manifests, folders that hold any of these, and the outputs of stages that do not learn.
+    What a learning stage may read is listed, file by file, and the first may read the weights that it begins with. Anything else counts:
+    other tasks' images, test images, manifests, folders that hold any of these, and the outputs of stages that do not learn.
     """
     stages = stages_of(root)
     writer = {out: stage for stage in stages.values() for out in stage["outs"]}
+    weights = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))["backbone"]["source"]
     found = []
     for name, stage in stages.items():
         if stage["verb"] not in LEARNING:
@@ -66,7 +67,8 @@ def violations(root: Path) -> list[str]:
             source = _writer(path, writer)
             state = source is not None and source["verb"] in LEARNING and source["regime"] == stage["regime"] and "/exemplars/" not in path
             recent = state and source is not None and (source["task"] in (stage["task"], stage["previous"]) or source["verb"] == "initialise")
-            if not (path in own or path == kept or path.startswith("data/sources/") or recent):
+            begins = stage["verb"] == "initialise" and path == weights
+            if not (path in own or path == kept or begins or path.startswith("data/sources/") or recent):
                 found.append(f"{name} reads {path}")
     return found
 
