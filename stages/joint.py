@@ -9,7 +9,7 @@ from carryover.machine import Machine
 from carryover.memory import Budget
 from carryover.regimes.finetune import Finetune
 from carryover.seeds import derive
-from stages import layout, manifest, networks
+from stages import layout, live, manifest, networks
 from stages.command import natural, parameters, run
 from stages.measure import observe
 
@@ -24,7 +24,9 @@ def main(task: str) -> None:
     images = manifest.images(task, "train")
     network = backbones.initialise(**section, channels=images.shape[2], seed=derive(seed, "initialise"))
     network.head.grow(sum(manifest.sizes(task)), torch.Generator().manual_seed(derive(seed, "joint", task, "head")))
-    training.train(network, None, images, Finetune(), settings, where, derive(seed, "joint", task), title=f"joint {task}")
+    training.train(
+        network, None, images, Finetune(), settings, where, derive(seed, "joint", task), title=f"joint {task}", follow=live.follow(f"joint-{task}")
+    )
     networks.write(layout.backbone("joint", task), network, regime="joint", task=task)
     observe(network, "joint", task, budget, where)
 
