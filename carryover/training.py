@@ -80,6 +80,16 @@ def learning_rate(settings: Training, first: bool, progress: float) -> float:
     return peak * (progress / warm if progress < warm else (1 - progress) / (1 - warm)) + 1e-4 * peak
 
 
+@dataclass(frozen=True)
+class Epoch:
+    """How an epoch went: its `number` from 1, the means of `loss` and `accuracy` (0 to 1) over its steps, the last learning `rate`."""
+
+    number: int
+    loss: float
+    accuracy: float
+    rate: float
+
+
 @dataclass
 class Checkpoint:
     """Where an unfinished training may be kept: `path`, and a `key` that names its inputs."""
@@ -153,6 +163,7 @@ def train(
     seed: int,
     checkpoint: Checkpoint | None = None,
     title: str = "training",
+    follow: Callable[[Epoch], None] | None = None,
 ) -> list[float]:
     """Train `network` in place on `images`; return the mean loss of each epoch.
 
@@ -166,6 +177,7 @@ def train(
         seed: of the order of images and of their augmentation.
         checkpoint: where to keep and find the state between epochs.
         title: what the progress bar says.
+        follow: called after each epoch.
 
     Raises:
         TrainingError: if the loss is no longer finite, or the machine's memory is too small for the batch.
@@ -183,11 +195,11 @@ def train(
     done, losses = checkpoint.load(network, optimiser) if checkpoint else (0, [])
     with tqdm(total=epochs * len(images), initial=done * len(images), desc=title, unit="img", disable=None, unit_scale=True) as bar:
         for epoch in range(done, epochs):
-            recorded = torch.zeros(len(batches), device=where.device)
+            recorded = torch.zeros(2, len(batches), device=where.device)
             for i, (batch, labels, random) in enumerate(batches.epoch(epoch)):
                 rate = learning_rate(settings, first, (epoch * len(batches) + i) / steps)
                 try:
-                    recorded[i] = _step(student, frozen, batch, labels, regime, settings, optimiser, rate, where, random)
+                    recorded[:, i] = _step(student, frozen, batch, labels, regime, settings, optimiser, rate, where, random)
                 except (torch.OutOfMemoryError, MemoryError) as error:
                     raise TrainingError(
                         f"{title}: a batch of {len(labels)} images needs more memory than there is; set training.batch_size to "
@@ -199,9 +211,11 @@ def train(
                     reason = str(error).strip().splitlines()[0]
                     raise TrainingError(f"{title}: torch cannot compile the network here ({reason}); set machine.compile to 'never'.") from error
                 bar.update(len(labels))
-            _check(recorded, losses, epoch * len(batches), steps, settings, first, title)
-            losses.append(float(recorded.mean()))
+            _check(recorded[0], losses, epoch * len(batches), steps, settings, first, title)
+            losses.append(float(recorded[0].mean()))
             bar.set_postfix(loss=f"{losses[-1]:.3f}")
+            if follow:
+                follow(Epoch(epoch + 1, losses[-1], float(recorded[1].mean()), rate))
             if checkpoint and epoch + 1 < epochs:
                 checkpoint.save(epoch + 1, losses, network, optimiser)
     network.eval()
@@ -251,7 +265,7 @@ def _step(
     loss = torch.stack(list(regime.loss(Step(labels, features, logits, maps, network.head, view)).values())).sum()
     loss.backward()  # type: ignore[no-untyped-call]
     optimiser.step(rate)
-    return loss.detach()
+    return torch.stack([loss.detach(), (logits.detach().argmax(dim=1) == labels).float().mean()])
 
 
 def _check(recorded: Tensor, losses: list[float], start: int, steps: int, settings: Training, first: bool, title: str) -> None:

@@ -9,7 +9,7 @@ from carryover.machine import Machine
 from carryover.memory import Budget
 from carryover.regimes.finetune import Finetune
 from carryover.seeds import derive
-from stages import layout, manifest, networks
+from stages import layout, live, manifest, networks
 from stages.command import natural, parameters, run
 from stages.measure import observe
 
@@ -23,7 +23,8 @@ def main(task: str) -> None:
     images = manifest.images(task, "train")
     network = networks.initialise(parameters("backbone"), images.shape, derive(seed, "initialise"))
     network.head.grow(sum(manifest.sizes(task)), torch.Generator().manual_seed(derive(seed, "joint", task, "head")))
-    training.train(network, None, images, Finetune(), settings, where, derive(seed, "joint", task), title=f"joint {task}")
+    follow = live.follow(f"joint-{task}")
+    training.train(network, None, images, Finetune(), settings, where, derive(seed, "joint", task), title=f"joint {task}", follow=follow)
     networks.write(layout.backbone("joint", task), network, regime="joint", task=task, seen=manifest.seen(task))
     observe(network, "joint", task, budget, where)
 

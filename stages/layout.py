@@ -11,6 +11,7 @@ TASKS = DATA / "tasks"
 BUNDLE = DATA / "bundle.safetensors"
 SCRATCH = DATA / ".scratch"
 SECONDS = DATA / ".seconds"
+LIVE = DATA / ".live"
 
 
 def register(dataset: str) -> Path:
@@ -81,6 +82,11 @@ def evaluation(regime: str, name: str, task: str) -> Path:
 def seconds(stage: str) -> Path:
     """How long a stage took: a note beside the artefacts, which must have the same bytes every time."""
     return SECONDS / f"{stage}.json"
+
+
+def live(stage: str) -> Path:
+    """The epochs of a training so far, for those who watch it: a note, as seconds are."""
+    return LIVE / f"{stage}.csv"
 
 
 def sources(group: str, name: str) -> Path:

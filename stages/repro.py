@@ -13,11 +13,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+import networkx
 
 from carryover.errors import CarryoverError
 from carryover.images import processors
@@ -34,22 +37,26 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        if not _anything_to_do():
+        outdated = _outdated()
+        if outdated is not None and not outdated:
+            print("Nothing has changed: no stage has to run.", file=sys.stderr)
             return 0
         if _nothing_cached():
             # The committed lock cannot save any work here, and DVC would rewrite all of it after each stage. The run makes
             # it anew.
             Path("dvc.lock").unlink(missing_ok=True)
-        lanes = _lanes()
+            outdated = None
+        graph = _graph()
+        lanes = _lanes(graph)
         workers = processors() // max(natural(parameters("machine", "threads"), "machine.threads"), 1)
         # Lanes wait for DVC's lock now and then: one more of them keeps the processors busy. Not where one fills them alone.
         workers += workers > 1
-        if min(workers, len(lanes)) > 1:
-            print(f"{sum(map(len, lanes))} stages to look at, in {len(lanes)} lanes, {workers} at a time.", file=sys.stderr, flush=True)
-            if _run([["repro", "--quiet", "split"]], 1) or _run(
-                [["--wait-for-lock", "repro", "--quiet", "--single-item", *lane] for lane in lanes], workers
-            ):
-                return 1
+        several = min(workers, len(lanes)) > 1
+        how = f", in {len(lanes)} lanes, {workers} at a time" if several else ""
+        print(f"At most {_affected(graph, outdated)} of {len(graph)} stages will run{how}.", file=sys.stderr, flush=True)
+        waiting = [["--wait-for-lock", "repro", "--quiet", "--single-item", *lane] for lane in lanes]
+        if several and (_run([["repro", "--quiet", "split"]], 1) or _run(waiting, workers)):
+            return 1
         return _run([["repro", "--quiet"]], 1)
     except CarryoverError as error:
         print(f"Error: {error}", file=sys.stderr)
@@ -58,11 +65,11 @@ def main() -> int:
         return 128 + signal.SIGINT
 
 
-def _anything_to_do() -> bool:
-    """Return whether any stage is out of date, as far as DVC can tell without running one."""
+def _outdated() -> set[str] | None:
+    """Return the stages that are out of date, as far as DVC can tell without running one; None if it cannot."""
     status = subprocess.run([*DVC, "repro", "--dry"], capture_output=True, text=True, check=False)
     # A dry run fails where the output of a stage that never ran is needed; a real fault is reported by the real run.
-    return status.returncode != 0 or any(line.startswith("Running stage ") for line in status.stdout.splitlines())
+    return None if status.returncode else set(re.findall(r"^Running stage '([^']+)'", status.stdout, re.MULTILINE))
 
 
 def _nothing_cached() -> bool:
@@ -77,24 +84,31 @@ def _nothing_cached() -> bool:
         return False
 
 
-def _lanes() -> list[list[str]]:
-    """Return the stages of each lane in an order in which they can run; no lanes if DVC cannot read its files.
-
-    What a matrix makes belongs to a lane; the other stages are common to all. Lanes are what then still hangs together.
-    """
-    import networkx
+def _graph() -> networkx.DiGraph:
+    """Return DVC's graph of stages, whose edges lead from a stage to what it needs; an empty one if DVC cannot read its files."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     try:
         with Repo() as repo:
-            graph = repo.index.graph
+            return networkx.relabel_nodes(repo.index.graph, lambda stage: stage.name)
     except DvcException:
-        return []
-    own = graph.subgraph([stage for stage in graph if "@" in stage.name])
-    # An edge of DVC's graph leads from a stage to what it needs.
+        return networkx.DiGraph()
+
+
+def _affected(graph: networkx.DiGraph, outdated: set[str] | None) -> int:
+    """Return how many stages are out of date or need one that is."""
+    return len(graph) if outdated is None else len(outdated.union(*(networkx.ancestors(graph, name) for name in outdated & set(graph))))
+
+
+def _lanes(graph: networkx.DiGraph) -> list[list[str]]:
+    """Return the stages of each lane in an order in which they can run.
+
+    What a matrix makes belongs to a lane; the other stages are common to all. Lanes are what then still hangs together.
+    """
+    own = graph.subgraph([name for name in graph if "@" in name])
     parts = [own.subgraph(part).reverse() for part in networkx.weakly_connected_components(own)]
-    return sorted(([stage.name for stage in networkx.topological_sort(part)] for part in parts), key=len, reverse=True)
+    return sorted((list(networkx.topological_sort(part)) for part in parts), key=len, reverse=True)
 
 
 def _run(commands: list[list[str]], workers: int) -> int:

@@ -15,7 +15,7 @@ from carryover.images import concatenate, read_images
 from carryover.inference import extract
 from carryover.machine import Machine
 from carryover.seeds import derive
-from stages import layout, networks
+from stages import layout, live, networks
 from stages.command import Stopwatch, natural, parameters, run
 
 
@@ -57,6 +57,7 @@ def main(regime: str, task: str, previous: str) -> None:
         seed,
         checkpoint,
         title=f"train {regime} {task}",
+        follow=live.follow(f"train-{regime}-{task}"),
     )
     networks.write(layout.backbone(regime, task), network, regime=regime, task=task, seen=lineage(seen, fields["classes"]), losses=losses)
     checkpoint.path.unlink(missing_ok=True)

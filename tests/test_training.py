@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from carryover import augment
 from carryover.backbones import Network, initialise, to_arrays
 from carryover.errors import TrainingError
 from carryover.images import EncodedImages, ImageSet, PackedImages, encode_png
@@ -21,7 +22,7 @@ from carryover.machine import Machine
 from carryover.regimes import Regime, Step
 from carryover.regimes.distill import Distill
 from carryover.regimes.finetune import Finetune
-from carryover.training import Batches, Checkpoint, Training, fingerprint, learning_rate, train
+from carryover.training import Batches, Checkpoint, Epoch, Forward, Training, fingerprint, learning_rate, train
 
 torch.set_num_threads(1)
 WHERE = Machine(device="cpu", precision="float32", threads=1)
@@ -340,3 +341,28 @@ def test_a_fingerprint_names_contents_and_settings_not_paths(tmp_path: Path) -> 
     assert key == fingerprint([tmp_path / "b"], "x", 1) and len(key) == 24
     others = [fingerprint([tmp_path / "c"], "x", 1), fingerprint([tmp_path / "a"], "x", 2), fingerprint([tmp_path / "a", tmp_path / "b"], "x", 1)]
     assert len({key, *others}) == 4
+
+
+def test_epochs_are_told_as_they_end_and_nothing_else_changes() -> None:
+    told: list[Epoch] = []
+    student = network()
+    losses = train(student, None, pictures(), Finetune(), settings(), WHERE, 0, follow=told.append)
+    plain, plain_losses = run()
+    assert state(student) == state(plain) and losses == plain_losses == [epoch.loss for epoch in told]
+    assert [epoch.number for epoch in told] == [1, 2, 3, 4]
+    steps = 40 // 8
+    assert [epoch.rate for epoch in told] == [learning_rate(settings(), True, (steps * number - 1) / (4 * steps)) for number in (1, 2, 3, 4)]
+
+
+def test_the_accuracy_of_an_epoch_is_that_of_its_steps() -> None:
+    told: list[Epoch] = []
+    # Without a step that changes anything, every epoch has the accuracy of the network as it is.
+    student = network()
+    train(student, None, pictures(), Finetune(), settings(learning_rate=1e-12, padding=0, weight_decay=0.0), WHERE, 0, follow=told.append)
+    student.train()
+    right = []
+    for batch, labels, _ in Batches(pictures(), CPU, 8, 0).epoch(0):
+        _, logits, _ = Forward(student, WHERE)(augment.normalise(batch))
+        right.append(float((logits.argmax(dim=1) == labels).float().mean()))
+    assert told[0].accuracy == pytest.approx(np.mean(right))
+    assert 0 < told[0].accuracy < 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Callable
 
@@ -21,9 +22,22 @@ def test_lanes_side_by_side_give_what_dvc_repro_gives(project: Project, fresh: C
 def test_nothing_runs_when_nothing_changed(copy: Project) -> None:
     before = copy.digests()
     assert copy.repro() == []
-    assert copy.run(sys.executable, "-m", "stages.repro").stdout == ""
+    done = copy.run(sys.executable, "-m", "stages.repro")
+    assert (done.stdout, done.stderr) == ("", "Nothing has changed: no stage has to run.\n")
     assert copy.digests() == before
     assert copy.run("git", "status", "--porcelain").stdout == ""
+
+
+def test_the_first_line_says_how_many_stages_will_run(copy: Project) -> None:
+    copy.set(adapters__linear__ridge=0.5)
+    running = copy.start(sys.executable, "-m", "stages.repro")
+    assert running.stderr
+    line = running.stderr.readline()
+    running.send_signal(signal.SIGINT)
+    running.communicate(timeout=60)
+    after = {"report"} | ({"bundle"} if copy.parameters()["bundle"]["adapter"] == "linear" else set())
+    affected = after | {name for name in copy.lock() if "-linear-" in name}
+    assert line.startswith(f"At most {len(affected)} of {len(copy.lock())} stages will run")
 
 
 def test_changing_an_adapter_runs_that_adapter_alone(copy: Project) -> None:
