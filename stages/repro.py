@@ -24,6 +24,7 @@ import networkx
 
 from carryover.errors import CarryoverError
 from carryover.images import processors
+from stages import end_with_parent
 from stages.command import natural, parameters
 
 DVC = [sys.executable, "-m", "dvc"]
@@ -119,7 +120,7 @@ def _run(commands: list[list[str]], workers: int) -> int:
         while waiting or running:
             while waiting and len(running) < workers:
                 # A process group of its own, with which its stage can be ended.
-                running.append(subprocess.Popen([*DVC, *waiting.pop(0)], process_group=0))
+                running.append(subprocess.Popen([*DVC, *waiting.pop(0)], process_group=0, preexec_fn=end_with_parent))
             time.sleep(0.05)
             if any(process.poll() for process in running):
                 return 1

@@ -21,6 +21,8 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
+SOAK = bool(os.environ.get("SOAK"))
+"""Whether tests of reliability run in their long version, `make soak`."""
 
 # The primary configuration of all projects here. Two tasks of 2 + 1 digits; what is learned in two epochs suffices to see
 # an adapter work.
