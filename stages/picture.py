@@ -203,6 +203,29 @@ def projection(table: pd.DataFrame) -> Chart:
     return Chart(title, shown.to_dict("records"), ["regime", "adapter"], unit)
 
 
+def recall(table: pd.DataFrame) -> Chart:
+    """Return recall of nearest neighbours against the number of pairs, a row a new model, from the table of `examples.reembed`."""
+    measures = {"recall@1": "recall@1, %", "recall@10": "recall@10, %", "same_class": "nearest of the query's class, %"}
+    bounds = table[table["pairs"] == 0]
+    fitted = table[table["pairs"] > 0]
+    ends = (fitted["pairs"].min(), fitted["pairs"].max())
+    # What needs no pairs is a level line.
+    level = pd.concat([bounds.assign(pairs=end) for end in ends])
+    rows = [
+        {"model": row["model"], "measure": title, "method": row["adapter"], "pairs": row["pairs"], "value": round(100 * row[measure], 2)}
+        for measure, title in measures.items()
+        for row in pd.concat([level, fitted]).to_dict("records")
+    ]
+    colour = _method_colours(rows)
+    encoding = {
+        "x": {"field": "pairs", "type": "quantitative", "title": "pairs", "scale": {"type": "log", "nice": False}, "axis": {"format": "~s"}},
+        "y": {"field": "value", "type": "quantitative", "title": None},
+        "color": colour,
+    }
+    unit = {"width": 260, "height": 220, "encoding": encoding, "layer": [{"mark": LINE}, {"mark": POINT, "encoding": {"shape": colour}}]}
+    return Chart("Search in a carried index, by the number of pairs", rows, ["model", "measure"], unit, {"y": "independent"})
+
+
 def _template() -> dict[str, Any]:
     template: dict[str, Any] = json.loads(TEMPLATE.read_text(encoding="utf-8"))
     return template
