@@ -45,7 +45,7 @@ class Evaluation:
 
 def evaluate(
     memory: Memory,
-    head: Head,
+    head: Head | None,
     observed: dict[str, tuple[np.ndarray, np.ndarray]],
     sizes: list[int],
     settings: Evaluation,
@@ -59,14 +59,14 @@ def evaluate(
 
     Args:
         memory: of all classes seen; without rows, only the head is evaluated.
-        head: the network's own, evaluated once.
+        head: the network's own, evaluated once; None where there is none.
         observed: features [n, d] and labels [n] of "validation" and "test" images, under the current network.
         sizes: classes of each task so far.
         settings: which classifiers and budgets.
         rehearsed: bytes of the images or the generator that the regime keeps beside the memory; all that the head needs.
         fields: what the memory's header records, which counts towards its bytes.
     """
-    records = [_record("head", None, rehearsed, classifiers.of_head(head), observed, sizes)]
+    records = [] if head is None else [_record("head", None, rehearsed, classifiers.of_head(head), observed, sizes)]
     if not len(memory.features):
         return records
     largest = 0 if memory.form else int(memory.counts.max(initial=0))

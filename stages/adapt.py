@@ -18,7 +18,8 @@ def main(regime: str, adapter: str, task: str) -> None:
     if learns:
         parts = ("", "exemplar_", "view_")
         previous, current, labels = (np.concatenate([pairs[part + side] for part in parts]) for side in ("previous", "current", "labels"))
-        method.fit(previous, current, labels, adapters.head_of(pairs.tensors))
+        # Features that were given may come without a head.
+        method.fit(previous, current, labels, adapters.head_of(pairs.tensors) if "head_weight" in pairs.tensors else None)
     fitted.write(method if learns else None, pairs.fields, regime, adapter, task)
     clock.note(layout.seconds(f"adapt-{regime}-{adapter}-{task}"))
 

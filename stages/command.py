@@ -32,6 +32,8 @@ SECTIONS = (
     "machine",
     "extraction",
     "regimes",
+    "trained",
+    "given",
     "adapters",
     "columns",
     "paired",
@@ -39,6 +41,7 @@ SECTIONS = (
     "memory",
     "evaluation",
     "bundle",
+    "bundled",
 )
 
 

@@ -28,7 +28,9 @@ def main(regime: str, adapter: str, task: str) -> None:
     sizes = seen.fields["sizes"]
     # The joint bound keeps everything, and no rehearsal artefact.
     rehearsed = 0 if regime == "joint" else rehearsal.size(layout.exemplars(regime, task), regime=regime, task=task, seen=known)
-    records = evaluate(memory, head_of(seen.tensors), observed, sizes, settings, rehearsed, **header)
+    # Features that were given may come without a head.
+    head = head_of(seen.tensors) if "head_weight" in seen.tensors else None
+    records = evaluate(memory, head, observed, sizes, settings, rehearsed, **header)
     scores = {
         "sizes": sizes,
         "classes": seen.fields["classes"],

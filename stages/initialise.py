@@ -5,9 +5,9 @@ from __future__ import annotations
 from carryover import registry, rehearsal
 from carryover.errors import ConfigurationError, unknown
 from carryover.images import read_images
-from carryover.memory import Budget, Memory
+from carryover.memory import Budget
 from carryover.seeds import derive
-from stages import drifts, layout, networks
+from stages import layout, networks, states
 from stages.command import natural, parameters, run
 
 
@@ -24,13 +24,7 @@ def main(regime: str, first: str, state: str) -> None:
     network = networks.initialise(parameters("backbone"), images.shape, seed, method.head)
     networks.write(layout.backbone(regime, state), network, regime=regime, task=state, seen="")
     rehearsal.KeptImages.none(images.shape, network.backbone.features).write(layout.exemplars(regime, state), regime=regime, task=state, seen="")
-    for adapter in columns:
-        memory = Memory.empty(network.backbone.features, storage)
-        memory.write(layout.memory(regime, adapter, state), regime=regime, adapter=adapter, task=state, seen="")
-    # The folder is an output also where there is no adapter to measure.
-    layout.drift(regime, "any", state).parent.mkdir(parents=True, exist_ok=True)
-    for adapter in parameters("paired"):
-        drifts.write_empty(network.backbone.features, regime=regime, adapter=adapter, task=state)
+    states.write_empty(regime, state, network.backbone.features, columns, parameters("paired"), storage)
 
 
 def _check_names(group: str, names: list[str], besides: list[str]) -> None:

@@ -1,8 +1,8 @@
-"""prepare: read the raw data set into one packed artefact a class, and register its classes."""
+"""prepare: read the raw data set into one packed artefact a class, or features of others into artefacts of each task, and register the classes."""
 
 from __future__ import annotations
 
-from carryover import registry
+from carryover import given, registry
 from carryover.datasets import prepare_dataset
 from carryover.errors import ConfigurationError
 from stages import layout
@@ -14,8 +14,11 @@ def main() -> None:
     section = dict(parameters("dataset"))
     kind, name, _ = (_take(section, key) for key in ("kind", "name", "source"))
     plain(name, "Parameter dataset.name")
-    summary = prepare_dataset(registry.build("datasets", kind, section), layout.register(name), layout.DATASET)
-    print(summary)
+    if kind == given.KIND:
+        features = given.Features(**registry.checked(given.Features, section, "dataset"))
+        print(given.prepare(features, layout.register(name), layout.DATASET))
+    else:
+        print(prepare_dataset(registry.build("datasets", kind, section), layout.register(name), layout.DATASET))
 
 
 def _take(section: dict[str, object], key: str) -> str:

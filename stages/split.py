@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 
-from carryover import registry
+from carryover import given, registry
 from carryover.artefacts import replacing
 from carryover.classes import Entry, read_register
 from carryover.datasets import read_class
@@ -29,6 +30,10 @@ def main() -> None:
         raise ConfigurationError(
             f"params.yaml lists {len(tasks)} tasks for {len(protocol.sizes)} protocol.sizes: compose it again with `dvc exp run -S protocol=...`."
         )
+    found = given.tasks_of(layout.DATASET)
+    if found is not None:
+        _copy(found, tasks, protocol.sizes)
+        return
     register = read_register(layout.register(parameters("dataset", "name")))
     manifest = []
     label = 0
@@ -44,6 +49,28 @@ def main() -> None:
             path.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
         counts = ", ".join(f"{len(images)} {part}" for part, images in parts.items())
         print(f"{task}: {len(names)} classes; {counts} images")
+
+
+def _copy(found: list[given.Task], tasks: list[str], sizes: list[int]) -> None:
+    """Write the files of features, which come dealt, to their tasks, and the manifests.
+
+    Raises:
+        ConfigurationError: if the protocol is another than that of the files.
+    """
+    dealt = [len(task.classes) for task in found]
+    if sizes != dealt[: len(sizes)]:
+        raise ConfigurationError(
+            f"The features are of tasks of {dealt} classes and protocol.sizes is {sizes}: set it to those, or to the first of them."
+        )
+    manifest = []
+    for name, task in zip(tasks, found, strict=False):
+        for part in given.TENSORS:
+            with replacing(layout.images(name, part)) as path:
+                shutil.copyfile(layout.DATASET / task.name / f"{part}.safetensors", path)
+        manifest.append({"task": name, "classes": [str(label) for label in task.classes]})
+        with replacing(layout.seen(name)) as path:
+            path.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
+        print(f"{name}: {len(task.classes)} classes; {task.items} training items")
 
 
 def _task(entries: list[Entry], first_label: int, protocol: Protocol) -> dict[str, ImageSet]:

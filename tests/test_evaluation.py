@@ -69,6 +69,12 @@ def test_budgets_that_hold_the_whole_memory_are_left_out() -> None:
     assert {record["budget"] for record in records([3, 12, 50])} == {3, None}
 
 
+def test_without_a_head_there_is_no_record_of_it() -> None:
+    settings = Evaluation(["nme", "softmax"], budgets=[2])
+    with_head, without = (evaluate(memory(), one, observed(), SIZES, settings, **FIELDS) for one in (head(), None))
+    assert with_head[0]["classifier"] == "head" and without == with_head[1:]
+
+
 def test_the_head_swaps_the_first_two_classes_and_keeps_nothing() -> None:
     first = records()[0]
     features, labels = observed()["test"]

@@ -21,10 +21,22 @@ def joint(when: str, protocol: DictConfig) -> ListConfig:
     return OmegaConf.create([task["id"] for task in chosen[when]])
 
 
-def columns(adapters: DictConfig, regimes: DictConfig) -> ListConfig:
-    """Return the columns of the table: the adapters, the exemplars where a regime keeps any, and the oracle that bounds them."""
+def trained(regimes: DictConfig, given: DictConfig, kind: str) -> ListConfig:
+    """Return the regimes that train a network: all, or none where features are given in its place."""
+    if (kind == "features") != bool(given) or (given and set(regimes) != set(given)):
+        raise ValueError("Features in place of a network need dataset=features and no other regime: choose both by experiment=features.")
+    return OmegaConf.create([regime for regime in regimes if regime not in given])
+
+
+def bundled(regime: str, given: DictConfig) -> ListConfig:
+    """Return the regime whose network is bundled: none where features are given in its place."""
+    return OmegaConf.create([] if given else [regime])
+
+
+def columns(adapters: DictConfig, regimes: DictConfig, dataset: DictConfig) -> ListConfig:
+    """Return the columns of the table: the adapters, the exemplars where a regime keeps any, and the oracle that bounds them, where it can look."""
     rehearsing = any("exemplars" in (section or {}) for section in regimes.values())
-    return OmegaConf.create([*adapters, *(["exemplars"] if rehearsing else []), "oracle"])
+    return OmegaConf.create([*adapters, *(["exemplars"] if rehearsing else []), *(["oracle"] if dataset.get("oracle", True) else [])])
 
 
 def paired(adapters: DictConfig, chasing: DictConfig) -> ListConfig:
@@ -56,6 +68,8 @@ def stem(path: str) -> str:
 RESOLVERS = {
     "tasks": tasks,
     "joint": joint,
+    "trained": trained,
+    "bundled": bundled,
     "columns": columns,
     "paired": paired,
     "preferred": preferred,

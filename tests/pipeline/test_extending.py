@@ -86,7 +86,7 @@ def test_a_new_adapter_is_one_file_and_one_config_file(copy: Project) -> None:
     (copy.root / "conf/adapters/mine.yaml").write_text("mine: {factor: 0.25}\n", encoding="utf-8")
     output = copy.dvc("exp", "run", "-S", "adapters=[none,mine]", "-S", "regimes=[distill]", "-S", "joint=never").stdout
     names = ran(output)
-    assert {name for name in names if "mine" not in name} <= {"sources", "initialise@distill", "bundle", "report"}
+    assert {name for name in names if "mine" not in name} <= {"sources", "initialise@distill", "bundle@distill", "report"}
     assert {name for name in names if "mine" in name} == {
         f"{verb}@distill-mine-{task}" for verb in ("adapt", "transform", "drift", "evaluate") for task in ("task0", "task1")
     }
@@ -109,7 +109,7 @@ def test_the_command_line_chooses_protocol_and_adapters(copy: Project) -> None:
     copy.edit("conf/tiny.yaml", "protocol: {sizes: [2, 1]}\n", "")
     before = copy.digests()
     output = copy.dvc("exp", "run", "-S", "protocol=one", "-S", "adapters=[none,linear]", "-S", "regimes=[distill]", "-S", "joint=never").stdout
-    assert set(ran(output)) <= {"split", "bundle", "report"}, "the first task is the same one"
+    assert set(ran(output)) <= {"split", "bundle@distill", "report"}, "the first task is the same one"
     stages = {line.split()[0] for line in copy.dvc("stage", "list").stdout.splitlines()}
     assert "train@distill-task0" in stages
     assert not any("task1" in name or "finetune" in name for name in stages)

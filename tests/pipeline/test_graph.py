@@ -14,6 +14,8 @@ import yaml
 from conftest import ROOT, Project
 
 LEARNING = {"initialise", "train", "extract", "select", "keep", "adapt", "chase", "transform"}
+# What stands in place of some of them where features are given.
+GIVEN = {"begin", "receive"}
 MEASURING = {"oracle", "drift", "joint", "evaluate", "evaluate_joint", "report"}
 COMMON = {"sources", "prepare", "split"}
 # Of the manifest, the bundle takes the names of classes.
@@ -59,14 +61,16 @@ def violations(root: Path) -> list[str]:
     weights = yaml.safe_load((root / "params.yaml").read_text(encoding="utf-8"))["backbone"]["source"]
     found = []
     for name, stage in stages.items():
-        if stage["verb"] not in LEARNING:
+        if stage["verb"] not in LEARNING | GIVEN:
             continue
         own = {f"data/tasks/{stage['task']}/{part}.safetensors" for part in ("train", "validation")}
         kept = f"data/exemplars/{stage['regime']}/{stage['previous']}.safetensors"
         for path in stage["deps"]:
             source = _writer(path, writer)
-            state = source is not None and source["verb"] in LEARNING and source["regime"] == stage["regime"] and "/exemplars/" not in path
-            recent = state and source is not None and (source["task"] in (stage["task"], stage["previous"]) or source["verb"] == "initialise")
+            state = source is not None and source["verb"] in LEARNING | GIVEN and source["regime"] == stage["regime"] and "/exemplars/" not in path
+            recent = (
+                state and source is not None and (source["task"] in (stage["task"], stage["previous"]) or source["verb"] in ("initialise", "begin"))
+            )
             begins = stage["verb"] == "initialise" and path == weights
             if not (path in own or path == kept or begins or path.startswith("data/sources/") or recent):
                 found.append(f"{name} reads {path}")
@@ -98,6 +102,15 @@ def test_learning_stages_of_every_method_do_so_too(fresh: Callable[[str], Projec
     names = {group: ",".join(sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))) for group in ("regimes", "adapters")}
     project.compose(f"regimes=[{names['regimes']}]", f"adapters=[{names['adapters']}]")
     assert {stage["verb"] for stage in stages_of(project.root).values()} == LEARNING | MEASURING | COMMON | USING
+    assert violations(project.root) == []
+
+
+def test_learning_stages_of_given_features_do_so_too(fresh: Callable[[str], Project]) -> None:
+    project = fresh("given")
+    (project.root / "conf/mine.yaml").write_text("defaults: [config, {override experiment: features}, _self_]\n", encoding="utf-8")
+    project.compose("dataset.path=mine", "protocol.sizes=[2,1,1]", "dataset.oracle=true", config="mine")
+    unneeded = {"initialise", "train", "extract", "keep", "chase", "oracle", "joint", "evaluate_joint"}
+    assert {stage["verb"] for stage in stages_of(project.root).values()} == (LEARNING | GIVEN | MEASURING | COMMON | {"observe"}) - unneeded
     assert violations(project.root) == []
 
 
@@ -190,8 +203,8 @@ def test_a_stage_declares_the_parameters_it_reads(name: str, monkeypatch: pytest
     monkeypatch.chdir(ROOT)
     stage = _pipeline()[name]
     declared = set(stage.get("params", []))
-    # Of `memory`, initialise uses the storage type alone, and reads the section to check it.
-    read = {"memory.storage" if (name, parameter) == ("initialise", "memory") else parameter for parameter in _read(_module(stage))}
+    # Of `memory`, the empty state uses the storage type alone, and reads the section to check it.
+    read = {"memory.storage" if parameter == "memory" and name in ("initialise", "begin") else parameter for parameter in _read(_module(stage))}
     assert read == declared
 
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from conftest import ROOT, Project
 from PIL import Image
+from safetensors.numpy import save_file
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # Few stages, for the README has many commands: one regime, two adapters, two tasks.
@@ -59,9 +60,12 @@ def reader(checkout: Project, tmp_path_factory: pytest.TempPathFactory) -> Itera
     project.compose(config="small")
     for name, kind in (("cat", 0), ("dog", 1), ("eel", 2)):
         _draw(root / "my-images" / name, kind)
+    _give_features(root / "my-features")
+    for name, rows in {"old": 30, "new": 30, "index": 90}.items():
+        np.save(root / f"{name}.npy", np.random.default_rng(rows).normal(size=(rows, 4)).astype(np.float32))
     (root / "carryover/adapters/mine.py").write_text(MINE, encoding="utf-8")
     (root / "conf/adapters/mine.yaml").write_text("mine: {}\n", encoding="utf-8")
-    (root / ".gitignore").open("a", encoding="utf-8").write("/my-images/\n/comparison/\n")
+    (root / ".gitignore").open("a", encoding="utf-8").write("/my-images/\n/my-features/\n/*.npy\n/comparison/\n")
     project.commit()
     yield project
 
@@ -73,6 +77,20 @@ def _draw(folder: Path, kind: int) -> None:
         pixels = random.integers(0, 60, size=(20 + i, 24, 3), dtype=np.uint8)
         pixels[..., kind % 3] += 100 + 40 * (kind // 3)
         Image.fromarray(pixels).save(folder / f"{i}.png")
+
+
+def _give_features(folder: Path) -> None:
+    """Write features of three tasks of 4 + 3 + 3 classes, a cluster a class, and a network that turns them in each task."""
+    random = np.random.default_rng(0)
+    items, labels = random.normal(size=(40, 5)).astype(np.float32), np.arange(40) % 10
+    items += 3 * random.normal(size=(10, 5)).astype(np.float32)[labels]
+    versions = [items @ random.normal(size=(5, 5)).astype(np.float32) for _ in range(3)]
+    for task, (first, last) in enumerate([(0, 4), (4, 7), (7, 10)]):
+        own, seen = (first <= labels) & (labels < last), labels < last
+        train = {"current": versions[task][own], "labels": labels[own]} | ({"previous": versions[task - 1][own]} if task else {})
+        (folder / f"task{task}").mkdir(parents=True)
+        save_file(train, folder / f"task{task}/train.safetensors")
+        save_file({"test": versions[task][seen], "test_labels": labels[seen]}, folder / f"task{task}/test.safetensors")
 
 
 def _make(project: Project, target: str) -> str:
@@ -96,7 +114,10 @@ def test_every_command_of_the_readme_succeeds(reader: Project) -> None:
             special[command]()
         else:
             words = shlex.split(command)
-            reader.run(*([sys.executable, "-m", "dvc", *words[1:]] if words[0] == "dvc" else [sys.executable, *words[1:]]))
+            if "experiment=features" in words:
+                words += ["-S", "regimes=[]", "-S", "adapters=[none]"]  # which the project's own configuration chooses otherwise
+            module = {"dvc": ["-m", "dvc"], "carryover": ["-m", "carryover_cli"]}.get(words[0], [])
+            reader.run(sys.executable, *module, *words[1:])
         if command.startswith("make repro"):
             reader.commit()
         ran.append(command)

@@ -108,7 +108,7 @@ def test_other_methods_are_bundled_by_name(borrowed: Project, pictures: Path) ->
 def test_the_bundle_follows_the_methods_that_there_are(copy: Project) -> None:
     copy.compose("regimes=[finetune]", "joint=never")
     assert copy.parameters()["bundle"] == {"regime": "finetune", "adapter": "linear", "classifier": "softmax", "task": "task1"}
-    assert copy.repro("bundle") == ["bundle"]
+    assert copy.repro("bundle") == ["bundle@finetune"]
 
 
 def test_another_repository_fetches_the_bundle(copy: Project, tmp_path: Path) -> None:
