@@ -59,9 +59,11 @@ def reader(checkout: Project, tmp_path_factory: pytest.TempPathFactory) -> Itera
     project.compose(config="small")
     for name, kind in (("cat", 0), ("dog", 1), ("eel", 2)):
         _draw(root / "my-images" / name, kind)
+    _draw(root / "scans", 0)
+    _draw(root / "new-images/gnu", 4)
     (root / "carryover/adapters/mine.py").write_text(MINE, encoding="utf-8")
     (root / "conf/adapters/mine.yaml").write_text("mine: {}\n", encoding="utf-8")
-    (root / ".gitignore").open("a", encoding="utf-8").write("/my-images/\n/comparison/\n")
+    (root / ".gitignore").open("a", encoding="utf-8").write("/my-images/\n/new-images/\n/scans/\n/comparison/\n/classifier.onnx\n")
     project.commit()
     yield project
 
@@ -96,7 +98,8 @@ def test_every_command_of_the_readme_succeeds(reader: Project) -> None:
             special[command]()
         else:
             words = shlex.split(command)
-            reader.run(*([sys.executable, "-m", "dvc", *words[1:]] if words[0] == "dvc" else [sys.executable, *words[1:]]))
+            modules = {"dvc": ["-m", "dvc"], "carryover": ["-m", "carryover_cli"]}
+            reader.run(sys.executable, *modules.get(words[0], []), *words[1:])
         if command.startswith("make repro"):
             reader.commit()
         ran.append(command)
