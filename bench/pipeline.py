@@ -13,7 +13,7 @@ from bench.measure import Row, fastest
 
 ROOT = Path(__file__).resolve().parent.parent
 TASKS = 10
-COPIED = ("carryover", "stages", "conf", "dvc.yaml", "params.yaml", "pyproject.toml", ".dvc", ".dvcignore", ".gitignore")
+COPIED = ("carryover", "carryover_cli", "stages", "conf", "dvc.yaml", "params.yaml", "pyproject.toml", ".dvc", ".dvcignore", ".gitignore")
 SETTINGS = (
     "protocol.sizes=[" + ",".join("1" * TASKS) + "]",
     "training.epochs=1",
@@ -26,23 +26,33 @@ SETTINGS = (
 def row(repeats: int = 2) -> Row:
     """Run ten one-class tasks of digits in a temporary copy of the project (minutes), then time runs that find nothing to do."""
     with tempfile.TemporaryDirectory(prefix="carryover-bench-") as name:
-        copy = Path(name)
-        for entry in COPIED:
-            source = ROOT / entry
-            if source.is_dir():
-                shutil.copytree(source, copy / entry, ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp"))
-            elif source.exists():
-                shutil.copy2(source, copy / entry)
-        _run(copy, "git", "init", "--quiet")
-        _run(copy, "dvc", "exp", "run", "--quiet", *(part for setting in SETTINGS for part in ("--set-param", setting)))
-        nothing = fastest(lambda: _run(copy, "dvc", "repro", "--quiet"), repeats)
-        start = fastest(lambda: _run(copy, "dvc", "--version"), repeats)
-        listed = fastest(lambda: _run(copy, "dvc", "stage", "list"), repeats)
+        copy = copied(Path(name))
+        run(copy, "dvc", "exp", "run", "--quiet", *(part for setting in SETTINGS for part in ("--set-param", setting)))
+        nothing = fastest(lambda: run(copy, "dvc", "repro", "--quiet"), repeats)
+        start = fastest(lambda: run(copy, "dvc", "--version"), repeats)
+        listed = fastest(lambda: run(copy, "dvc", "stage", "list"), repeats)
     note = f"{TASKS} tasks, 2 regimes, 4 adapters; `dvc stage list` takes {listed:.2f} s"
     return Row("dvc repro with nothing to do", f"{nothing:.2f} s", f"{start:.2f} s, dvc --version", start / nothing, note)
 
 
-def _run(folder: Path, *command: str) -> None:
+def copied(copy: Path) -> Path:
+    """Copy the project, without its data, into a folder; return that."""
+    for entry in COPIED:
+        source = ROOT / entry
+        if source.is_dir():
+            shutil.copytree(source, copy / entry, ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp"))
+        elif source.exists():
+            shutil.copy2(source, copy / entry)
+    run(copy, "git", "init", "--quiet")
+    return copy
+
+
+def run(folder: Path, *command: str) -> None:
+    """Run a command in a copy of the project.
+
+    Raises:
+        RuntimeError: if it fails.
+    """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     done = subprocess.run(command, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True, check=False)
     if done.returncode:

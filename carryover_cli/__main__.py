@@ -14,7 +14,7 @@ import shtab
 from carryover.errors import CarryoverError
 
 # Each names a module of this package with a docstring (its first line is the verb's help), `arguments(parser)` and `run(options)`.
-VERBS = ("predict", "export", "adapt")
+VERBS = ("predict", "export", "grow", "adapt")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -3,6 +3,10 @@
 An embedding model was replaced: fit an adapter on some items' vectors under both models, and carry the stored vectors of all others.
 Files are .npy (a matrix), .safetensors or .parquet (a column of lists); OUT has the format of STORED, and keeps its other tensors or columns.
 Memory stays small however large STORED is, and OUT appears when it is whole.
+
+examples:
+  carryover adapt --old old.npy --new new.npy --stored index.npy --out carried.npy
+  carryover adapt --load adapter.safetensors --stored index.parquet --tensor embedding --out carried.parquet
 """
 
 from __future__ import annotations

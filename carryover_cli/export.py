@@ -16,7 +16,7 @@ import shtab
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
-    parser.add_argument("bundle", help="the bundle").complete = shtab.FILE  # type: ignore[attr-defined]
+    parser.add_argument("bundle", metavar="BUNDLE", help="the bundle").complete = shtab.FILE  # type: ignore[attr-defined]
     parser.add_argument("--onnx", required=True, metavar="OUT", help="the file to write").complete = shtab.FILE  # type: ignore[attr-defined]
 
 

@@ -29,7 +29,7 @@ Answer = tuple[str, list[tuple[str, float]]]
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the verb's arguments."""
-    parser.add_argument("bundle", help="the bundle").complete = shtab.FILE  # type: ignore[attr-defined]
+    parser.add_argument("bundle", metavar="BUNDLE", help="the bundle").complete = shtab.FILE  # type: ignore[attr-defined]
     parser.add_argument("images", nargs="+", metavar="IMAGE|FOLDER", help="image files, and folders of them").complete = shtab.FILE  # type: ignore[attr-defined]
     parser.add_argument("--top", type=int, default=3, metavar="N", help="classes to print of each image, likeliest first (default: 3)")
     form = parser.add_mutually_exclusive_group()

@@ -8,10 +8,25 @@ DATA = Path("data")
 METRICS = Path("metrics")
 DATASET = DATA / "dataset"
 TASKS = DATA / "tasks"
-BUNDLE = DATA / "bundle.safetensors"
+GROWN = Path("grown")
 SCRATCH = DATA / ".scratch"
 SECONDS = DATA / ".seconds"
 LIVE = DATA / ".live"
+
+
+def is_grown(task: str) -> bool:
+    """Whether a task came by `carryover grow`, with a pipeline of its own, and not by the protocol."""
+    return task.startswith("grown")
+
+
+def growth(task: str) -> Path:
+    """The folder of a growth: its pipeline and lock, its bundle and its scores."""
+    return GROWN / task
+
+
+def bundle(task: str) -> Path:
+    """The bundle after a growth; the protocol has one, after its last task."""
+    return growth(task) / "bundle.safetensors" if is_grown(task) else DATA / "bundle.safetensors"
 
 
 def register(dataset: str) -> Path:
@@ -20,8 +35,11 @@ def register(dataset: str) -> Path:
 
 
 def images(task: str, part: str) -> Path:
-    """Images of a task's classes; `part` is "train", "validation" or "test"."""
-    return TASKS / task / f"{part}.safetensors"
+    """Images of a task's classes; `part` is "train", "validation" or "test".
+
+    Those of a growth lie outside the output of the stage split, and only as long as they are learned.
+    """
+    return (DATA / ".grown" if is_grown(task) else TASKS) / task / f"{part}.safetensors"
 
 
 def seen(task: str) -> Path:

@@ -63,9 +63,12 @@ def reader(checkout: Project, tmp_path_factory: pytest.TempPathFactory) -> Itera
     _give_features(root / "my-features")
     for name, rows in {"old": 30, "new": 30, "index": 90}.items():
         np.save(root / f"{name}.npy", np.random.default_rng(rows).normal(size=(rows, 4)).astype(np.float32))
+    _draw(root / "scans", 0)
+    _draw(root / "new-images/gnu", 4)
     (root / "carryover/adapters/mine.py").write_text(MINE, encoding="utf-8")
     (root / "conf/adapters/mine.yaml").write_text("mine: {}\n", encoding="utf-8")
-    (root / ".gitignore").open("a", encoding="utf-8").write("/my-images/\n/my-features/\n/*.npy\n/comparison/\n")
+    ignored = ["/my-images/", "/new-images/", "/my-features/", "/scans/", "/*.npy", "/comparison/", "/classifier.onnx"]
+    (root / ".gitignore").open("a", encoding="utf-8").write("\n".join([*ignored, ""]))
     project.commit()
     yield project
 
@@ -116,8 +119,8 @@ def test_every_command_of_the_readme_succeeds(reader: Project) -> None:
             words = shlex.split(command)
             if "experiment=features" in words:
                 words += ["-S", "regimes=[]", "-S", "adapters=[none]"]  # which the project's own configuration chooses otherwise
-            module = {"dvc": ["-m", "dvc"], "carryover": ["-m", "carryover_cli"]}.get(words[0], [])
-            reader.run(sys.executable, *module, *words[1:])
+            modules = {"dvc": ["-m", "dvc"], "carryover": ["-m", "carryover_cli"]}
+            reader.run(sys.executable, *modules.get(words[0], []), *words[1:])
         if command.startswith("make repro"):
             reader.commit()
         ran.append(command)

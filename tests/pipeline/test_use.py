@@ -93,7 +93,7 @@ def test_the_bundle_says_what_it_was_made_from(project: Project) -> None:
     assert set(fields["origin"]["sha256"]) == {
         "data/backbones/distill/task1.safetensors",
         "data/memories/distill/task1/linear.safetensors",
-        "data/tasks/task1/seen.json",
+        "data/exemplars/distill/task1.safetensors",
     }
 
 
