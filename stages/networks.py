@@ -16,7 +16,7 @@ def initialise(section: dict[str, Any], shape: Shape, seed: int, head: str | Non
         CarryoverError: as `carryover.backbones.initialise`, and for wrong parameters.
     """
     # What DVC watches is no parameter of the network.
-    own = {name: value for name, value in section.items() if name != "source"}
+    own = {name: value for name, value in section.items() if name != "source"} if isinstance(section, dict) else section
     settings = registry.checked(backbones.initialise, own, "backbone", skip={"channels", "seed", "size"})
     settings["head"] = head or settings["head"]
     return backbones.initialise(**settings, channels=shape[2], seed=seed, size=shape[:2])

@@ -270,7 +270,7 @@ def read_parameters(folder: Path, chance: random.Random) -> Iterator[Callable[[]
     def check() -> None:
         for name, cls in {"training": Training, "machine": Machine, "memory": Budget, "protocol": Protocol, "extraction": Views}.items():
             cls(**registry.checked(cls, command.parameters(name), name))
-        registry.checked(backbones.initialise, command.parameters("backbone"), "backbone", skip={"channels", "seed"})
+        networks.initialise(command.parameters("backbone"), (8, 8, 1), 0)
         registry.checked(Evaluation, command.parameters("evaluation"), "evaluation")
         for group in ("regimes", "adapters"):
             name = chance.choice(list(whole[group]))
