@@ -61,7 +61,7 @@ def reader(checkout: Project, tmp_path_factory: pytest.TempPathFactory) -> Itera
         _draw(root / "my-images" / name, kind)
     (root / "carryover/adapters/mine.py").write_text(MINE, encoding="utf-8")
     (root / "conf/adapters/mine.yaml").write_text("mine: {}\n", encoding="utf-8")
-    (root / ".gitignore").open("a", encoding="utf-8").write("/my-images/\n/comparison/\n")
+    (root / ".gitignore").open("a", encoding="utf-8").write("/my-images/\n/comparison/\n/training/\n")
     project.commit()
     yield project
 
