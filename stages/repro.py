@@ -86,13 +86,16 @@ def _nothing_cached() -> bool:
 
 
 def _graph() -> networkx.DiGraph:
-    """Return DVC's graph of stages, whose edges lead from a stage to what it needs; an empty one if DVC cannot read its files."""
+    """Return the stages of dvc.yaml as DVC's graph, whose edges lead from a stage to what it needs; an empty one if DVC cannot read its files."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     try:
         with Repo() as repo:
-            return networkx.relabel_nodes(repo.index.graph, lambda stage: stage.name)
+            graph = repo.index.graph
+            # Other files may have stages of the same names; `dvc repro` does not run them.
+            own = graph.subgraph([stage for stage in graph if stage.path_in_repo == "dvc.yaml"])
+            return networkx.relabel_nodes(own, lambda stage: stage.name)
     except DvcException:
         return networkx.DiGraph()
 

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from carryover import report
-from stages import page
+from carryover.errors import CarryoverError
+from stages import page, screenshot
 
 ROOT = Path(__file__).resolve().parents[1]
 COLUMNS = {"results.csv", "curves.csv", "matrix.csv", "ledger.csv", "drift.csv", "projection.csv", "confusion.json"}
@@ -150,32 +152,18 @@ def test_the_page_is_stale_when_a_result_is_newer(project: Path) -> None:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """A browser without a screen, that notes what it says and asks for."""
-    from selenium import webdriver
-
-    program, driver = (shutil.which("chromium") or shutil.which("google-chrome")), shutil.which("chromedriver")
-    if not program or not driver:
-        pytest.skip("no chromium with chromedriver is installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for argument in ("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    yield started
-    started.quit()
+    """A browser without a screen."""
+    try:
+        with screenshot.browser() as opened:
+            yield opened
+    except screenshot.NoBrowserError as error:
+        pytest.skip(str(error))
 
 
 def look(browser: Any, folder: Path, width: int, scheme: str = "light") -> None:
-    """Open the page at so many pixels of width, and wait until all charts are drawn."""
-    from selenium.webdriver.support.ui import WebDriverWait
-
+    """Open the page with empty notes, and wait until all charts are drawn."""
     browser.get_log("browser"), browser.get_log("performance")
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False})
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]})
-    browser.get((folder / "metrics/report.html").as_uri())
-    drawn = "return [...document.querySelectorAll('[data-chart]')].every(place => place.dataset.drawn)"
-    WebDriverWait(browser, 60).until(lambda browser: browser.execute_script(drawn))
+    screenshot.look(browser, folder / "metrics/report.html", width, scheme)
 
 
 def complaints(browser: Any) -> list[str]:
@@ -271,3 +259,19 @@ def test_text_has_the_schemes_colour_in_page_and_charts(project: Path, browser: 
             "  const style = getComputedStyle(document.querySelector(name)); return name === 'body' ? style.color : style.fill; })"
         )
     assert set(colours["light"]) == {"rgb(27, 27, 27)"} and set(colours["dark"]) == {"rgb(232, 232, 232)"}
+
+
+def test_the_picture_of_the_readme_is_of_the_report(project: Path, browser: Any) -> None:
+    run(project, (2, 1))
+    page.write()
+    screenshot.main()
+    picture = Image.open(project / "docs/report.png").convert("RGB")
+    assert picture.size == (screenshot.WIDTH, screenshot.HEIGHT)
+    # Charts are in it: the colour of a curve is.
+    assert (np.asarray(picture) == (0xD5, 0x5E, 0x00)).all(axis=2).any()
+
+
+def test_without_a_browser_the_picture_is_refused_in_one_sentence(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(CarryoverError, match="No chromium with chromedriver is installed"):
+        screenshot.main()

@@ -67,7 +67,7 @@ def reader(checkout: Project, tmp_path_factory: pytest.TempPathFactory) -> Itera
     _draw(root / "new-images/gnu", 4)
     (root / "carryover/adapters/mine.py").write_text(MINE, encoding="utf-8")
     (root / "conf/adapters/mine.yaml").write_text("mine: {}\n", encoding="utf-8")
-    ignored = ["/my-images/", "/new-images/", "/my-features/", "/scans/", "/*.npy", "/comparison/", "/classifier.onnx"]
+    ignored = ["/my-images/", "/new-images/", "/my-features/", "/scans/", "/*.npy", "/comparison/", "/training/", "/classifier.onnx"]
     (root / ".gitignore").open("a", encoding="utf-8").write("\n".join([*ignored, ""]))
     project.commit()
     yield project
