@@ -258,6 +258,8 @@ def test_text_has_the_schemes_colour_in_page_and_charts(project: Path, browser: 
             "return ['body', '[data-chart=curves] .role-axis-label text', '[data-chart=confusion] .role-axis-title text'].map(name => {"
             "  const style = getComputedStyle(document.querySelector(name)); return name === 'body' ? style.color : style.fill; })"
         )
+    symbols = "return [...document.querySelectorAll('.role-legend-symbol path')].flatMap(m => [getComputedStyle(m).fill, getComputedStyle(m).stroke])"
+    assert "rgb(0, 0, 0)" not in browser.execute_script(symbols), "black on a dark page"
     assert set(colours["light"]) == {"rgb(27, 27, 27)"} and set(colours["dark"]) == {"rgb(232, 232, 232)"}
 
 
