@@ -11,7 +11,7 @@ export MALLOC_TRIM_THRESHOLD_ := 8000000000
 export MALLOC_TOP_PAD_ := 268435456
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help environment repro test lint bench lock
+.PHONY: help environment repro test soak audit lint bench lock
 
 help: ## What can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -31,6 +31,12 @@ repro: environment ## Run the default experiment and print its table
 
 test: environment ## Run the tests
 	@python -m pytest
+
+soak: environment ## Kill, break and share for an hour, and print the figures of docs/reliability.md
+	@SOAK=1 python -m pytest -n 0 -rP --no-header tests/test_fuzz.py tests/pipeline/test_kills.py tests/pipeline/test_bytes.py tests/pipeline/test_sharing.py
+
+audit: environment ## Ask whether a fault is known in a locked package; needs the vulnerability service of PyPI
+	@pip-audit --strict --disable-pip --require-hashes --requirement requirements.txt
 
 lint: environment ## Check style and types
 	@ruff check . && ruff format --check . && mypy

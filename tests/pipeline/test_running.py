@@ -56,13 +56,6 @@ def test_changing_a_metric_runs_no_stage_that_learns(copy: Project) -> None:
     assert stale == {"evaluate", "evaluate_joint", "bundle", "report"}
 
 
-def test_stages_give_the_same_bytes_again(copy: Project) -> None:
-    before = copy.digests()
-    forced = ["train@distill-task1", "extract@distill-task1", "adapt@distill-linear-task1", "transform@distill-linear-task1"]
-    assert copy.repro("--force", "--single-item", *forced) == forced
-    assert copy.digests() == before
-
-
 def test_an_appended_task_runs_the_new_task_alone(copy: Project) -> None:
     before = copy.digests()
     copy.compose("protocol.sizes=[2,1,1]", "regimes=[distill]")
