@@ -187,11 +187,9 @@ class MLPAdapter(EmbeddingAdapter):
         classes, found = np.unique(np.asarray(labels)[known], return_inverse=True)
         numbers = np.full(len(y), -1, dtype=np.int64)
         numbers[known] = found
-        logits = fit_softmax(y[known], found, len(classes), penalty=1e-3)
-        # They are affine: their values at zero and at the unit vectors are the classifier.
-        e = y.shape[1]
-        bias = logits(np.zeros((1, e)))[0]
-        return numbers, Head((logits(np.eye(e)) - bias).T.astype(np.float32), bias.astype(np.float32))
+        fitted = fit_softmax(y[known], found, len(classes), penalty=1e-3)
+        weight = fitted.weight / fitted.spread
+        return numbers, Head(weight.astype(np.float32), (fitted.bias - weight @ fitted.centre).astype(np.float32))
 
 
 class AutoAdapter(EmbeddingAdapter):
