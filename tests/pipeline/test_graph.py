@@ -223,7 +223,8 @@ def learned(shared_copy: Project) -> dict[str, set[str]]:
     """Learn task 1 once more where no image but its own exists; return the project's files that each stage imported."""
     root = shared_copy.root
     for path in [*root.glob("data/dataset/*.safetensors"), *root.glob("data/tasks/*/*")]:
-        if path.parent.name != "task1" or path.stem not in ("train", "validation"):
+        # The manifest, which has no image, is what a bundle has its class names from.
+        if path.parent.name != "task1" or path.stem not in ("train", "validation", "seen"):
             path.unlink()
     code = "import json, runpy, sys; name = sys.argv.pop(1); sys.argv[0] = name + '.py'\n"
     code += "runpy.run_module('stages.' + name, run_name='__main__', alter_sys=True)\n"
