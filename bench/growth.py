@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image
 
 from bench.pipeline import copied, run
+from stages.clones import COMPOSE
 
 SETTINGS = ("protocol.sizes=[4]", "regimes=[distill]", "adapters=[mlp]", "joint=never", "memory=per_class", "memory.per_class=20")
 IMAGES = 60
@@ -26,7 +27,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="carryover-bench-") as name:
         copy = copied(Path(name))
-        run(copy, sys.executable, "-c", _COMPOSE, *SETTINGS)
+        run(copy, sys.executable, "-c", COMPOSE, *SETTINGS)
         run(copy, "dvc", "repro", "--quiet", "bundle")
         print("| growth | classes | stages | seconds | processor seconds | memory bytes |\n|--:|--:|--:|--:|--:|--:|")
         for number, pair in enumerate(itertools.islice(itertools.combinations(range(10), 2), options.growths), 1):
@@ -38,14 +39,6 @@ def main() -> None:
             memory = copy / f"data/memories/distill/grown{number}/mlp.safetensors"
             stages = (copy / f"grown/grown{number}/dvc.lock").read_text(encoding="utf-8").count("cmd:")
             print(f"| {number} | {4 + number} | {stages} | {seconds:.1f} | {processor:.1f} | {memory.stat().st_size:,} |", flush=True)
-
-
-# As `dvc exp run -S` composes it.
-_COMPOSE = """
-import os, sys
-from dvc.utils.hydra import compose_and_dump
-compose_and_dump("params.yaml", os.path.abspath("conf"), None, "config", os.path.abspath("conf"), sys.argv[1:])
-"""
 
 
 def _draw(folder: Path, pair: tuple[int, int]) -> None:

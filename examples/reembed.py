@@ -140,9 +140,8 @@ def markdown(table: pd.DataFrame) -> str:
     for row in table.to_dict("records"):
         name = f"{row['adapter']} ({row['chosen']})" if row["chosen"] else row["adapter"]
         numbers = " | ".join(f"{100 * row[column]:.1f}" for column in ("recall@1", "recall@10", "same_class"))
-        lines.append(
-            f"| {row['model']} | {name} | {row['pairs'] or '':,} | {numbers} |" if row["pairs"] else f"| {row['model']} | {name} |  | {numbers} |"
-        )
+        pairs = f"{row['pairs']:,}" if row["pairs"] else ""
+        lines.append(f"| {row['model']} | {name} | {pairs} | {numbers} |")
     return "\n".join(lines) + "\n"
 
 

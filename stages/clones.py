@@ -18,7 +18,7 @@ from carryover.artefacts import replacing
 from carryover.errors import CarryoverError, ConfigurationError
 
 # As `dvc exp run -S` composes it, from the same settings.
-_COMPOSE = """
+COMPOSE = """
 import os, sys
 from dvc.repo import Repo
 from dvc.utils.hydra import compose_and_dump
@@ -81,7 +81,7 @@ def run(overrides: list[str]) -> Finished:
             [sys.executable, "-m", "dvc", "cache", "dir", "--local", Path(".dvc/cache").resolve()], cwd=folder, check=True, stdout=subprocess.DEVNULL
         )
         environment = {**os.environ, "PYTHONPATH": name}
-        for command in ([sys.executable, "-c", _COMPOSE, *overrides], [sys.executable, "-m", "stages.repro"]):
+        for command in ([sys.executable, "-c", COMPOSE, *overrides], [sys.executable, "-m", "stages.repro"]):
             if subprocess.run(command, cwd=folder, check=False, env=environment).returncode:
                 raise RunError(f"The run with {shlex.join(overrides)} failed.")
         names = ("results", "seconds", "curves", "drift", "projection")

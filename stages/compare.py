@@ -84,7 +84,7 @@ def main() -> None:
 
 def _table(path: Path, like: pd.DataFrame) -> pd.DataFrame:
     """Return the table of an earlier comparison, or one without rows that has the columns of `like`."""
-    return pd.read_csv(path, dtype={"setting": str}).fillna({"setting": ""}) if path.exists() else like.iloc[:0]
+    return redraw.read(path) if path.exists() else like.iloc[:0]
 
 
 def _heading(path: Path) -> str:

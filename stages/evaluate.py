@@ -36,14 +36,14 @@ def main(regime: str, adapter: str, task: str) -> None:
         "classes": seen.fields["classes"],
         "network_bytes": seen.fields["network_bytes"],
         "adapter_parameters": header.get("adapter_parameters", 0),
-        "ledger": [asdict(entry) for entry in _ledger(regime, adapter, task)],
+        "ledger": [asdict(entry) for entry in _ledger(regime, adapter, task, bool(rehearsed))],
         "records": records,
     }
     with replacing(layout.evaluation(regime, adapter, task)) as path:
         path.write_text(json.dumps(fields | scores, separators=(",", ":")), encoding="utf-8")
 
 
-def _ledger(regime: str, adapter: str, task: str) -> list[ledger.Entry]:
+def _ledger(regime: str, adapter: str, task: str, rehearses: bool) -> list[ledger.Entry]:
     """Return what the method keeps between tasks; a bound keeps nothing between tasks, for it looks at everything again."""
     if adapter == "oracle":
         return []
@@ -53,7 +53,7 @@ def _ledger(regime: str, adapter: str, task: str) -> list[ledger.Entry]:
     # Exemplars are kept as images: their features are made of these when they are needed.
     memory = [] if adapter == "exemplars" else ledger.entries(layout.memory(regime, adapter, task), "memory", KIND)
     ledger.check([*kept, *memory], store == "images", f"{regime} x {adapter}")
-    return [*(kept if rehearsal.size(path) else []), *memory]
+    return [*(kept if rehearses else []), *memory]
 
 
 if __name__ == "__main__":

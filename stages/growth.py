@@ -18,8 +18,6 @@ import yaml
 
 from carryover import artefacts
 from carryover.bundle import KIND
-from carryover.datasets._files import open_files
-from carryover.datasets._layout import Tree, find_classes
 from carryover.datasets.images import Images
 from carryover.errors import ArtefactError, ConfigurationError, DataError
 from carryover.images import ImageSet, PackedImages, concatenate, write_images
@@ -76,20 +74,17 @@ def _arrive(folder: str, task: str, known: list[str], shape: list[int]) -> None:
     """Write the images of a folder as those of a task, their labels after the `known` classes."""
     if not os.path.isdir(folder):
         raise DataError(f"There is no folder {folder}: needed is one with a folder of images for each new class.")
-    files = open_files(folder)
-    assert files is not None, "a folder is no archive"
-    names = [files_of.name for files_of in find_classes(Tree(files.paths, files.folders), folder)]
-    for name in names:
-        if name in known:
-            raise DataError(
-                f"{folder} has the class {name!r}, which is known already (label {known.index(name)}): only new classes can be learned; "
-                f"rename the folder, or take it out."
-            )
     height, width, channels = shape
     if height != width or channels not in (1, 3):
         raise DataError(f"The bundle takes images of {height} x {width} x {channels}, and files are read as squares, grey or in colour.")
     # Channels are 1 or 3, as checked.
     loaded = Images(folder, height, channels, on_bad="skip").load()  # type: ignore[arg-type]
+    for name in loaded.names:
+        if name in known:
+            raise DataError(
+                f"{folder} has the class {name!r}, which is known already (label {known.index(name)}): only new classes can be learned; "
+                f"rename the folder, or take it out."
+            )
     parts: dict[str, list[ImageSet]] = {"train": [], "test": []}
     for offset, images in enumerate(loaded.classes):
         parts["train"].append(images.train.relabelled(len(known) + offset))
@@ -100,7 +95,7 @@ def _arrive(folder: str, task: str, known: list[str], shape: list[int]) -> None:
     if len(sets["train"]) < 2:
         raise DataError(f"{folder} has {len(sets['train'])} image to learn from, beside one for the test: at least 2 are needed.")
     for part, members in sets.items():
-        write_images(layout.images(task, part), members, "task-images", task=task, part=part, classes=names)
+        write_images(layout.images(task, part), members, "task-images", task=task, part=part, classes=loaded.names)
 
 
 def _declare(task: str, previous: str, regime: str, adapter: str, frozen: bool) -> None:

@@ -24,6 +24,8 @@ from stages.command import PARAMETERS, parameters, run
 
 PAGE = layout.METRICS / "report.html"
 TEMPLATE = Path("stages/page.html")
+# The whole memory, as a budget that sorts last.
+EVERYTHING = 10**9
 # What a number means, by the column that shows it.
 DEFINITIONS = {
     "average": ("average incremental %", "mean over tasks of the accuracy on all classes seen so far, the first task included"),
@@ -157,7 +159,7 @@ def _results() -> str:
         "bytes": ",d",
         "seconds": ".2f",
     }
-    everything = results.assign(budget=results["budget"].replace(0, 10**9))
+    everything = results.assign(budget=results["budget"].replace(0, EVERYTHING))
     return (
         _table(report.shown(results, settings.primary), formats)
         + _definitions(list(formats))
@@ -177,18 +179,16 @@ def _table(frame: pd.DataFrame, formats: dict[str, str]) -> str:
         cells = [f'<th scope="row" data-value="{html.escape(row["method"].lower())}">{html.escape(row["method"])}</th>']
         for name, spec in formats.items():
             value = row[name]
-            empty = pd.isna(value)
-            shown = (
-                ""
-                if empty
-                else ("all" if value == 10**9 else str(value))
-                if spec == "budget"
-                else format(int(value) if spec == ",d" else value, spec)
-            )
-            cells.append(f'<td data-value="{"" if empty else value}">{shown}</td>')
+            cells.append('<td data-value=""></td>' if pd.isna(value) else f'<td data-value="{value}">{_shown(value, spec)}</td>')
         lines.append(f"<tr>{''.join(cells)}</tr>")
     first = '<th aria-sort="none"><button>method</button></th>'
     return f'<div class="wide"><table class="sortable"><thead><tr>{first}{head}</tr></thead><tbody>{"".join(lines)}</tbody></table></div>'
+
+
+def _shown(value: float, spec: str) -> str:
+    if spec == "budget":
+        return "all" if value == EVERYTHING else str(value)
+    return format(int(value) if spec == ",d" else value, spec)
 
 
 def _definitions(names: Sequence[str]) -> str:

@@ -23,6 +23,11 @@ def main() -> None:
         print(folder)
 
 
+def read(path: Path) -> pd.DataFrame:
+    """Return a comparison's table; what was run as it stands has the setting ""."""
+    return pd.read_csv(path, dtype={"setting": str}).fillna({"setting": ""})
+
+
 def draw(folder: Path) -> None:
     """Draw the pictures of a comparison: curves, accuracy against bytes, storages and drift, where the folder has their tables.
 
@@ -31,7 +36,7 @@ def draw(folder: Path) -> None:
     """
     if not (folder / "table.csv").exists():
         raise ArtefactError(f"{folder} has no table.csv: `python -m stages.compare {folder.name}` makes it.")
-    table = pd.read_csv(folder / "table.csv", dtype={"setting": str}).fillna({"setting": ""})
+    table = read(folder / "table.csv")
     picture.memory(table).draw(folder / "memory.png")
     if (storages := runs.storages(table)).size:
         picture.storage(storages).draw(folder / "storage.png")
