@@ -33,7 +33,7 @@ test: environment ## Run the tests
 	@python -m pytest
 
 soak: environment ## Kill, break and share for an hour, and print the figures of docs/reliability.md
-	@SOAK=1 python -m pytest -n 0 -rP --no-header tests/test_fuzz.py tests/pipeline/test_kills.py tests/pipeline/test_bytes.py tests/pipeline/test_sharing.py
+	@SOAK=1 python -m pytest -n 0 -rP --no-header tests/test_fuzz.py tests/pipeline/test_kills.py tests/pipeline/test_bytes.py tests/pipeline/test_sharing.py tests/pipeline/test_readme.py
 
 audit: environment ## Ask whether a fault is known in a locked package; needs the vulnerability service of PyPI
 	@pip-audit --strict --disable-pip --require-hashes --requirement requirements.txt

@@ -32,7 +32,7 @@ RESULTS = Path("docs/results")
 
 
 class RunError(CarryoverError):
-    """A run in a clone failed; its own message stands above."""
+    """A clone could not be made, or the run in it failed; its own message stands above."""
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,15 @@ def run(overrides: list[str]) -> Finished:
     runs goes on where it stopped.
 
     Raises:
-        RunError: if the parameters do not compose or a stage fails.
+        RunError: if the folder is no git repository, the parameters do not compose, or a stage fails.
     """
     print(f"Running {shlex.join(overrides)}", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(prefix="carryover-") as name:
         folder = Path(name)
-        subprocess.run(["git", "clone", "--quiet", ".", folder], check=True)
+        cloned = subprocess.run(["git", "clone", "--quiet", ".", folder], check=False, stderr=subprocess.PIPE, text=True)
+        if cloned.returncode:
+            reason = (cloned.stderr.strip().splitlines() or ["git gave no reason"])[-1]
+            raise RunError(f"Cannot clone the project, whose committed files such runs take; {Path.cwd()} must be a git repository ({reason}).")
         if Path("data/raw").exists():
             (folder / "data/raw").symlink_to(Path("data/raw").resolve())
         subprocess.run(

@@ -145,14 +145,13 @@ def drift(by_age: pd.DataFrame) -> Chart:
         if pd.notna(row[measure])
     ]
     age = {"field": "age", "type": "quantitative", "title": "age, in tasks since the class was learned"}
-    colour = _method_colours(rows)
     encoding = {
         "x": age | {"axis": {"values": sorted({row["age"] for row in rows}), "format": "d"}, "scale": {"zero": False, "nice": False, "padding": 12}},
         "y": {"field": "value", "type": "quantitative", "title": None},
-        "color": colour,
+        "color": _method_colours(rows),
     }
     tooltip = [{"field": "method"}, {"field": "age"}, {"field": "value", "title": "mean", "format": ".3f"}]
-    points = {"mark": POINT, "encoding": {"shape": colour | {"scale": {"domain": colour["scale"]["domain"]}}, "tooltip": tooltip}}
+    points = {"mark": POINT, "encoding": {"shape": _method_shapes(rows), "tooltip": tooltip}}
     unit = {"width": 320, "height": 220, "encoding": encoding, "layer": [{"mark": LINE}, points]}
     return Chart("Predicted against actual drift of old classes' test features", rows, ["regime", "measure"], unit, {"y": "independent"})
 
@@ -216,13 +215,12 @@ def recall(table: pd.DataFrame) -> Chart:
         for measure, title in measures.items()
         for row in pd.concat([level, fitted]).to_dict("records")
     ]
-    colour = _method_colours(rows)
     encoding = {
         "x": {"field": "pairs", "type": "quantitative", "title": "pairs", "scale": {"type": "log", "nice": False}, "axis": {"format": "~s"}},
         "y": {"field": "value", "type": "quantitative", "title": None},
-        "color": colour,
+        "color": _method_colours(rows),
     }
-    unit = {"width": 260, "height": 220, "encoding": encoding, "layer": [{"mark": LINE}, {"mark": POINT, "encoding": {"shape": colour}}]}
+    unit = {"width": 260, "height": 220, "encoding": encoding, "layer": [{"mark": LINE}, {"mark": POINT, "encoding": {"shape": _method_shapes(rows)}}]}
     return Chart("Search in a carried index, by the number of pairs", rows, ["model", "measure"], unit, {"y": "independent"})
 
 
@@ -242,3 +240,9 @@ def _method_colours(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     present = list(dict.fromkeys(row["method"] for row in rows))
     scale = _colours() | {"domain": ["head", *(method for method in present if method != "head")]}
     return {"field": "method", "type": "nominal", "sort": None, "scale": scale, "legend": {"values": present}}
+
+
+def _method_shapes(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the encoding of methods by shapes, in the order of their colours, so that both have one legend."""
+    colours = _method_colours(rows)
+    return colours | {"scale": {"domain": colours["scale"]["domain"]}}

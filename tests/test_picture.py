@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
+import vl_convert
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -69,3 +71,12 @@ def test_the_memory_chart_draws_the_front_of_all_regimes_in_each_panel_across_th
 def test_a_memory_chart_without_a_memory_is_drawn(tmp_path: Path) -> None:
     picture.memory(table([("a", "-", 0, 30.0)])).draw(tmp_path / "memory.png")
     assert (tmp_path / "memory.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_legend_of_recall_has_a_mark_for_each_method() -> None:
+    methods = ["embedded again", "none", "sdc", "mlp"]
+    rows = [("m", method, pairs, 0.5, 0.6, 0.7) for method in methods for pairs in ([0] if method in methods[:2] else [10, 20])]
+    chart = picture.recall(pd.DataFrame(rows, columns=["model", "adapter", "pairs", "recall@1", "recall@10", "same_class"]))
+    legend = vl_convert.vegalite_to_svg(chart.spec()).split('aria-roledescription="legend"')[1]
+    marks = re.findall(r'role-legend-symbol" pointer-events="none"><path transform="[^"]*" d="M', legend)
+    assert len(marks) == len(methods)

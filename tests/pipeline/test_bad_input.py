@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import sys
 import tarfile
 from pathlib import Path
@@ -364,3 +365,12 @@ def test_a_command_in_a_folder_that_is_no_project(project: Project, tmp_path: Pa
 def test_choose_refuses_a_cell_that_cannot_be_before_anything_runs(checkout: Project, cell: str, message: str) -> None:
     done = checkout.run(sys.executable, "-m", "stages.choose", "x", "--grid", "seed=0,1", "--cell", cell, check=False)
     assert message in error_of(done) and "Running" not in done.stderr
+
+
+@pytest.mark.parametrize("tool", [["compare", "x"], ["choose", "x", "--grid", "seed=0", "--cell", "distill,-,head"]])
+def test_runs_of_committed_files_need_a_git_repository(checkout: Project, tmp_path: Path, tool: list[str]) -> None:
+    shutil.copytree(checkout.root, tmp_path / "plain", ignore=shutil.ignore_patterns(".git"))
+    plain = Project(tmp_path / "plain", checkout.environment)
+    error = error_of(plain.run(sys.executable, "-m", f"stages.{tool[0]}", *tool[1:], check=False))
+    assert f"{plain.root} must be a git repository" in error
+    assert not (plain.root / "docs/results").exists()

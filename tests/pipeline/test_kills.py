@@ -41,8 +41,12 @@ def lose_some(project: Project) -> None:
 
 def stages_of(process: psutil.Popen) -> list[psutil.Process]:
     """Return the stages that run under a process, by what they are called."""
-    found = []
-    for child in process.children(recursive=True):
+    found: list[psutil.Process] = []
+    try:
+        children = process.children(recursive=True)
+    except psutil.NoSuchProcess:  # it ended meanwhile
+        return found
+    for child in children:
         with contextlib.suppress(psutil.Error):
             if re.search(r"-m stages\.(?!repro)", " ".join(child.cmdline())):
                 found.append(child)
@@ -81,8 +85,9 @@ def test_a_run_that_is_killed_and_repeated_ends_as_an_undisturbed_one(project: P
         while not running and process.poll() is None:
             running = stages_of(process)
         if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL) if victim in ("process group", "lanes") else running[-1].kill()
-            kills[victim] += 1
+            with contextlib.suppress(psutil.NoSuchProcess, ProcessLookupError):  # it may end at that moment
+                os.killpg(process.pid, signal.SIGKILL) if victim in ("process group", "lanes") else running[-1].kill()
+                kills[victim] += 1
         errors = process.communicate()[1]
         if victim == "stage alone" and kills[victim]:
             # As where the kernel ends a stage because memory has run out.

@@ -1,4 +1,7 @@
-"""The README: each of its commands is run, in its order, on a small project; its table is that of the committed run."""
+"""The README: each of its commands is run, in its order, on a small project; its table is that of the committed run.
+
+Of the experiments that differ from each other by parameters alone, `make soak` runs all; otherwise their parameters are composed and checked.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import ROOT, Project
+from conftest import ROOT, SOAK, Project
 from PIL import Image
 from safetensors.numpy import save_file
+
+from carryover import registry
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # Few stages, for the README has many commands: one regime, two adapters, two tasks.
@@ -39,6 +44,10 @@ __all__ = ["MyAdapter"]
 class MyAdapter(NoAdapter):
     """Stale features under another name."""
 '''
+
+
+# Experiments that other tests run too, in a smaller form.
+ALIKE = tuple(f"dvc exp run -S {word}" for word in ("protocol=digits_long", "memory=per_class", "memory.storage", "adapters.mlp.start", "'regimes=[rehearsal]'"))
 
 
 def commands() -> list[str]:
@@ -96,6 +105,16 @@ def _give_features(folder: Path) -> None:
         save_file({"test": versions[task][seen], "test_labels": labels[seen]}, folder / f"task{task}/test.safetensors")
 
 
+def _check(project: Project, words: list[str]) -> None:
+    """Assert that the parameters of an experiment make a graph of stages, and every part that they name."""
+    project.compose(*words, config="small")
+    project.dvc("stage", "list", "--quiet")
+    for kind in ("regimes", "adapters"):
+        for name, section in project.parameters()[kind].items():
+            registry.build(kind, name, section)
+    project.run("git", "checkout", "--quiet", "params.yaml")
+
+
 def _make(project: Project, target: str) -> str:
     # The environment is the one that runs the tests: its file counts as made.
     done = project.run("make", "--assume-old=.venv/.installed", f"BIN={Path(sys.executable).parent}", target)
@@ -115,6 +134,8 @@ def test_every_command_of_the_readme_succeeds(reader: Project) -> None:
             _draw(reader.root / "my-images" / "fox", 3)
         if command in special:
             special[command]()
+        elif not SOAK and command.startswith(ALIKE):
+            _check(reader, [word for word in shlex.split(command)[3:] if word != "-S"])
         else:
             words = shlex.split(command)
             if "experiment=features" in words:
