@@ -80,7 +80,7 @@ def test_a_run_that_is_killed_and_repeated_ends_as_an_undisturbed_one(project: P
         process = psutil.Popen(command, cwd=killed.root, env=killed.environment, **pipes)
         while process.poll() is None and not stages_of(process):
             time.sleep(0.01)
-        time.sleep(moments.uniform(0, 8 if SOAK else 2))
+        time.sleep(moments.uniform(0, 5 if SOAK else 2))
         running = [process] if victim != "stage alone" else stages_of(process)
         while not running and process.poll() is None:
             running = stages_of(process)
