@@ -220,7 +220,8 @@ def recall(table: pd.DataFrame) -> Chart:
         "y": {"field": "value", "type": "quantitative", "title": None},
         "color": _method_colours(rows),
     }
-    unit = {"width": 260, "height": 220, "encoding": encoding, "layer": [{"mark": LINE}, {"mark": POINT, "encoding": {"shape": _method_shapes(rows)}}]}
+    points = {"mark": POINT, "encoding": {"shape": _method_shapes(rows)}}
+    unit = {"width": 260, "height": 220, "encoding": encoding, "layer": [{"mark": LINE}, points]}
     return Chart("Search in a carried index, by the number of pairs", rows, ["model", "measure"], unit, {"y": "independent"})
 
 

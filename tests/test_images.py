@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -265,3 +266,9 @@ def test_a_damaged_file_in_an_encoded_set_is_one_sentence() -> None:
         decode(good, (30, 20, 3))
     with pytest.raises(ArtefactError, match="no readable"):
         EncodedImages.from_files([good] * 39 + [good[:900]], np.zeros(40, np.int64), (20, 30, 3)).gather(np.arange(40))
+
+
+@pytest.mark.parametrize("shape", [(24, 24), (24, 24, 2), ("none", 24, 3), (24, 0, 3), (24, 2.5, 3), (24, None, 1)])
+def test_encoded_images_need_a_shape_of_three_whole_numbers(shape: Any) -> None:
+    with pytest.raises(DataError, match="shape"):
+        EncodedImages.from_files([], np.zeros(0, dtype=np.int64), shape)

@@ -139,7 +139,7 @@ def test_every_command_of_the_readme_succeeds(reader: Project) -> None:
         else:
             words = shlex.split(command)
             if not SOAK and "--orders" in words:
-                words = words[: words.index("--orders")] + ["--orders", "0", "1"]
+                words = [*words[: words.index("--orders")], "--orders", "0", "1"]
             if "experiment=features" in words:
                 words += ["-S", "regimes=[]", "-S", "adapters=[none]"]  # which the project's own configuration chooses otherwise
             modules = {"dvc": ["-m", "dvc"], "carryover": ["-m", "carryover_cli"]}
