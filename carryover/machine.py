@@ -16,7 +16,7 @@ class Machine:
     Args:
         device: "auto" is the GPU where there is one.
         precision: "auto" is bfloat16 where the processor or GPU computes in it, else float32.
-        threads: processor threads; results may differ in their last bits between thread counts, so it is a parameter.
+        threads: processor threads, 1024 at most; results may differ in their last bits between thread counts, so it is a parameter.
         compile: whether training runs through torch's compiler, which fuses what stands between the convolutions and takes up
             to a minute at the start; "auto" compiles on a GPU alone. On a processor it needs a C++ compiler.
 
@@ -28,7 +28,7 @@ class Machine:
         self,
         device: Literal["auto", "cpu", "cuda"] = "auto",
         precision: Literal["auto", "float32", "bfloat16"] = "auto",
-        threads: Annotated[int, Field(gt=0)] = 2,
+        threads: Annotated[int, Field(gt=0, le=1024)] = 2,
         compile: Literal["auto", "always", "never"] = "auto",
     ) -> None:
         if device == "cuda" and not torch.cuda.is_available():

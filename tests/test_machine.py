@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from carryover import registry
 from carryover.errors import ConfigurationError, unknown
 from carryover.machine import Machine
 
@@ -45,3 +46,9 @@ def test_an_unknown_name_is_answered_with_the_nearest_and_all() -> None:
     assert unknown("adapter", "mpl", ["sdc", "mlp"]) == "Unknown adapter 'mpl'; did you mean 'mlp'? Accepted: mlp, sdc."
     assert unknown("adapter", "zzz", ["sdc"]) == "Unknown adapter 'zzz'. Accepted: sdc."
     assert unknown("adapter", "zzz", []) == "Unknown adapter 'zzz'. Accepted: none."
+
+
+@pytest.mark.parametrize("threads", [0, 1025, 2**63])
+def test_a_number_of_threads_that_no_machine_has_is_refused(threads: int) -> None:
+    with pytest.raises(ConfigurationError, match="threads"):
+        registry.checked(Machine, {"threads": threads}, "machine")
