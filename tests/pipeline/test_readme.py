@@ -132,16 +132,16 @@ def test_every_command_of_the_readme_succeeds(reader: Project) -> None:
     for command in commands():
         if command.startswith("dvc exp run -S dataset=images") and "protocol.count=3" in command:
             _draw(reader.root / "my-images" / "fox", 3)
+        words = shlex.split(command)
+        if "experiment=features" in words:
+            words += ["-S", "regimes=[]", "-S", "adapters=[none]"]  # which the project's own configuration chooses otherwise
         if command in special:
             special[command]()
         elif not SOAK and any(word in command for word in ALIKE):
-            _check(reader, [word for word in shlex.split(command)[3:] if word != "-S"])
+            _check(reader, [word for word in words[3:] if word != "-S"])
         else:
-            words = shlex.split(command)
             if not SOAK and "--orders" in words:
                 words = [*words[: words.index("--orders")], "--orders", "0", "1"]
-            if "experiment=features" in words:
-                words += ["-S", "regimes=[]", "-S", "adapters=[none]"]  # which the project's own configuration chooses otherwise
             modules = {"dvc": ["-m", "dvc"], "carryover": ["-m", "carryover_cli"]}
             reader.run(sys.executable, *modules.get(words[0], []), *words[1:])
         if command.startswith("make repro"):
