@@ -47,7 +47,7 @@ class MyAdapter(NoAdapter):
 
 
 # Words of experiments that other tests run too.
-ALIKE = ("protocol=digits_long", "memory=per_class", "memory.storage=", "adapters.mlp.start=", "'regimes=[rehearsal]'", "experiment=features")
+ALIKE = ("protocol=digits_long", "memory=per_class", "memory.storage=", "adapters.mlp.start=", "'regimes=[rehearsal]'")
 
 
 def commands() -> list[str]:
