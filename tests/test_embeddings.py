@@ -52,7 +52,8 @@ class SquareSDC(Squared, SDCAdapter):
     pass
 
 
-# Rows one by one must there give a batch's result to 1e-7, and in float32 its last digits depend on the shape of a matrix product.
+# Rows one by one, or in another order, must there give a batch's result to 1e-7; in float32 its last digits depend on the shape of a matrix
+# product and on a row's place in it.
 ROUNDED = dict.fromkeys(["check_methods_subset_invariance", "check_methods_sample_order_invariance"], "carried in float32")
 
 
