@@ -128,9 +128,12 @@ def storage(table: pd.DataFrame) -> Chart:
         {"method": row["method"], "storage": row["storage"], "bytes": row["bytes"], "accuracy": round(row["average_mean"], 2)}
         for row in table[table["classifier"] == "softmax"].to_dict("records")
     ]
-    stored_as = {"field": "storage", "type": "nominal", "sort": None}
+    # The domain is said, so that colours and shapes have one legend.
+    domain = {"domain": list(dict.fromkeys(row["storage"] for row in rows))}
+    stored_as = {"field": "storage", "type": "nominal", "sort": None, "scale": domain}
     layers = [{"mark": LINE | {"strokeWidth": 1.5}}, {"mark": POINT, "encoding": {"shape": stored_as}}]
-    encoding = {"x": BYTES, "y": ACCURACY, "color": stored_as | {"scale": {"range": _colours()["range"][1:]}}, "order": {"field": "bytes"}}
+    colour = stored_as | {"scale": domain | {"range": _colours()["range"][1:]}}
+    encoding = {"x": BYTES, "y": ACCURACY, "color": colour, "order": {"field": "bytes"}}
     unit = {"width": 360, "height": 260, "encoding": encoding, "layer": layers}
     return Chart("Accuracy against memory, by what a vector is stored as", rows, ["method"], unit, columns=2)
 

@@ -73,10 +73,19 @@ def test_a_memory_chart_without_a_memory_is_drawn(tmp_path: Path) -> None:
     assert (tmp_path / "memory.png").read_bytes().startswith(b"\x89PNG")
 
 
+def legends(chart: picture.Chart) -> list[int]:
+    """Return the number of marks in each legend of the drawn chart."""
+    _, *drawn_legends = vl_convert.vegalite_to_svg(chart.spec()).split('aria-roledescription="legend"')
+    return [len(re.findall(r'role-legend-symbol" pointer-events="none"><path transform="[^"]*" d="M', legend)) for legend in drawn_legends]
+
+
 def test_the_legend_of_recall_has_a_mark_for_each_method() -> None:
     methods = ["embedded again", "none", "sdc", "mlp"]
     rows = [("m", method, pairs, 0.5, 0.6, 0.7) for method in methods for pairs in ([0] if method in methods[:2] else [10, 20])]
     chart = picture.recall(pd.DataFrame(rows, columns=["model", "adapter", "pairs", "recall@1", "recall@10", "same_class"]))
-    legend = vl_convert.vegalite_to_svg(chart.spec()).split('aria-roledescription="legend"')[1]
-    marks = re.findall(r'role-legend-symbol" pointer-events="none"><path transform="[^"]*" d="M', legend)
-    assert len(marks) == len(methods)
+    assert legends(chart) == [len(methods)]
+
+
+def test_colours_and_shapes_of_storages_have_one_legend() -> None:
+    rows = table([("a", adapter, size, 50.0) for adapter in ("none", "mlp") for size in (10, 20, 40)])
+    assert legends(picture.storage(rows.assign(storage=["as is", "float16", "int8"] * 2))) == [3]
