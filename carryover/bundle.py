@@ -25,7 +25,7 @@ from carryover.datasets._files import open_files, read_file
 from carryover.datasets._parallel import ordered_map
 from carryover.datasets._pixels import BadImageError, convert
 from carryover.errors import ArtefactError, DataError
-from carryover.images import Shape, processors
+from carryover.images import Shape, is_shape, processors
 from carryover.inference import BATCH, folded, forward
 from carryover.machine import Machine
 
@@ -148,8 +148,7 @@ def load(path: str | os.PathLike[str], where: Machine | None = None) -> Bundle:
         shape = images["shape"]
         if not (isinstance(classes, list) and classes and all(isinstance(name, str) for name in classes) and len(set(classes)) == len(classes)):
             raise ArtefactError(f"{path} does not name its classes.")
-        height, width, channels = shape
-        if not (isinstance(height, int) and isinstance(width, int) and min(shape) > 0 and channels in (1, 3) and channels == description["channels"]):
+        if not (is_shape(shape) and shape[2] == description["channels"]):
             raise ArtefactError(f"{path} says its images have the shape {shape}: height, width and the network's channels (1 or 3) are needed.")
         if images["normalisation"] != _NORMALISATION:
             raise ArtefactError(f"{path} normalises pixels by {images['normalisation']}; this release by {_NORMALISATION}.")
@@ -161,7 +160,7 @@ def load(path: str | os.PathLike[str], where: Machine | None = None) -> Bundle:
         if kind not in classifiers.KINDS:
             raise ArtefactError(f"{path} has the classifier {kind!r}; accepted are {', '.join(classifiers.KINDS)}.")
         classifier = _classifier(classifiers.KINDS[kind], _part(artefact, "classifier"), len(classes), network.backbone.features, path)
-        return Bundle(network.eval(), classifier, classes, (height, width, channels), fields["origin"], where)
+        return Bundle(network.eval(), classifier, classes, tuple(shape), fields["origin"], where)
     except (KeyError, TypeError, ValueError) as error:
         raise ArtefactError(f"{path} has a header that no bundle has: {type(error).__name__} {error}.") from error
 

@@ -132,7 +132,7 @@ class EncodedImages:
             raise DataError("Encoded images are uint8 [bytes] with int64 offsets [n + 1]; these arrays are of other types.")
         if offsets[0] < 0 or offsets[-1] > len(data) or (np.diff(offsets) < 0).any():
             raise DataError(f"The offsets of encoded images must rise from 0 to the {len(data)} bytes that there are; these do not.")
-        if len(shape) != 3 or not all(isinstance(side, int | np.integer) and side > 0 for side in shape) or shape[2] not in _MODES:
+        if not is_shape(shape):
             raise DataError(f"Encoded images have a shape (height, width, 1 or 3 channels); {tuple(shape)} is none.")
         self.labels = _checked_labels(labels, len(offsets) - 1)
         self.shape: Shape = (int(shape[0]), int(shape[1]), int(shape[2]))
@@ -302,6 +302,11 @@ def read_images(path: str | os.PathLike[str], kind: str, **expected: Any) -> tup
     except (DataError, KeyError, TypeError) as error:
         raise ArtefactError(f"{path} holds no image set: {str(error).rstrip('.')}.") from error
     return images, fields
+
+
+def is_shape(shape: Sequence[Any]) -> bool:
+    """Return whether this is the height, width and channels (1 or 3) of images, in whole numbers from 1."""
+    return len(shape) == 3 and all(isinstance(side, int | np.integer) and side > 0 for side in shape) and shape[2] in _MODES
 
 
 def processors() -> int:
