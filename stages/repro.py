@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import networkx
@@ -28,6 +29,8 @@ from stages import end_with_parent
 from stages.command import natural, parameters
 
 DVC = [sys.executable, "-m", "dvc"]
+# DVC holds its lock for some hundredths of a second and looks twice a second whether it is free; a lane looks more often.
+LANE = [sys.executable, "-c", "import sys, dvc.lock; dvc.lock.DEFAULT_TIMEOUT = 0.06; from dvc.cli import main; sys.exit(main())"]
 GRACE_SECONDS = 10.0
 
 
@@ -38,7 +41,10 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        outdated = _outdated()
+        with ThreadPoolExecutor(1) as beside:
+            status = beside.submit(_outdated)
+            graph = _graph()
+            outdated = status.result()
         if outdated is not None and not outdated:
             print("Nothing has changed: no stage has to run.", file=sys.stderr)
             return 0
@@ -47,7 +53,6 @@ def main() -> int:
             # it anew.
             Path("dvc.lock").unlink(missing_ok=True)
             outdated = None
-        graph = _graph()
         lanes = _lanes(graph)
         workers = processors() // max(natural(parameters("machine", "threads"), "machine.threads"), 1)
         # Lanes wait for DVC's lock now and then: one more of them keeps the processors busy. Not where one fills them alone.
@@ -56,7 +61,7 @@ def main() -> int:
         how = f", in {len(lanes)} lanes, {workers} at a time" if several else ""
         print(f"At most {_affected(graph, outdated)} of {len(graph)} stages will run{how}.", file=sys.stderr, flush=True)
         waiting = [["--wait-for-lock", "repro", "--quiet", "--single-item", *lane] for lane in lanes]
-        if several and (_run([["repro", "--quiet", "split"]], 1) or _run(waiting, workers)):
+        if several and ((_is_outdated("split", graph, outdated) and _run([["repro", "--quiet", "split"]], 1)) or _run(waiting, workers, LANE)):
             return 1
         return _run([["repro", "--quiet"]], 1)
     except CarryoverError as error:
@@ -100,6 +105,11 @@ def _graph() -> networkx.DiGraph:
         return networkx.DiGraph()
 
 
+def _is_outdated(name: str, graph: networkx.DiGraph, outdated: set[str] | None) -> bool:
+    """Return whether a stage, or one that it needs, is out of date or may be."""
+    return outdated is None or not outdated.isdisjoint({name, *networkx.descendants(graph, name)})
+
+
 def _affected(graph: networkx.DiGraph, outdated: set[str] | None) -> int:
     """Return how many stages are out of date or need one that is."""
     return len(graph) if outdated is None else len(outdated.union(*(networkx.ancestors(graph, name) for name in outdated & set(graph))))
@@ -115,15 +125,15 @@ def _lanes(graph: networkx.DiGraph) -> list[list[str]]:
     return sorted((list(networkx.topological_sort(part)) for part in parts), key=len, reverse=True)
 
 
-def _run(commands: list[list[str]], workers: int) -> int:
-    """Run DVC commands, `workers` at a time; return 0, or 1 as soon as one fails, when the others have been ended."""
+def _run(commands: list[list[str]], workers: int, program: list[str] = DVC) -> int:
+    """Run commands of DVC, `workers` at a time; return 0, or 1 as soon as one fails, when the others have been ended."""
     waiting = list(commands)
     running: list[subprocess.Popen[bytes]] = []
     try:
         while waiting or running:
             while waiting and len(running) < workers:
                 # A process group of its own, with which its stage can be ended.
-                running.append(subprocess.Popen([*DVC, *waiting.pop(0)], process_group=0, preexec_fn=end_with_parent))
+                running.append(subprocess.Popen([*program, *waiting.pop(0)], process_group=0, preexec_fn=end_with_parent))
             time.sleep(0.05)
             if any(process.poll() for process in running):
                 return 1

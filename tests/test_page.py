@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -261,6 +263,21 @@ def test_text_has_the_schemes_colour_in_page_and_charts(project: Path, browser: 
     symbols = "return [...document.querySelectorAll('.role-legend-symbol path')].flatMap(m => [getComputedStyle(m).fill, getComputedStyle(m).stroke])"
     assert "rgb(0, 0, 0)" not in browser.execute_script(symbols), "black on a dark page"
     assert set(colours["light"]) == {"rgb(27, 27, 27)"} and set(colours["dark"]) == {"rgb(232, 232, 232)"}
+
+
+def test_the_printed_report_begins_with_its_table_and_leaves_no_page_empty(project: Path, browser: Any) -> None:
+    run(project, (4, 3, 3))
+    page.write()
+    look(browser, project, 1200, "dark")
+    paper = {"paperWidth": 8.27, "paperHeight": 11.69, "printBackground": True}
+    whole, first = (browser.execute_cdp_cmd("Page.printToPDF", paper | pages)["data"] for pages in ({}, {"pageRanges": "1"}))
+    assert len(re.findall(rb"/Type /Page\b", base64.b64decode(whole))) <= 5
+    assert len(first) > len(whole) / 10, "a heading alone"
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        assert browser.execute_script("return getComputedStyle(document.body).color") == "rgb(27, 27, 27)"
+    finally:
+        browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
 
 def test_the_picture_of_the_readme_is_of_the_report(project: Path, browser: Any) -> None:

@@ -64,6 +64,18 @@ def test_exp_show_is_narrow(changed: Project) -> None:
     assert len(columns) <= 12, columns
 
 
+def test_what_the_extension_for_vs_code_asks_for_has_metrics_and_plots(changed: Project) -> None:
+    """Its three questions, as its log prints them."""
+    plots = json.loads(changed.dvc("plots", "diff", "HEAD", "workspace", "-o", ".dvc/tmp/plots", "--split", "--json").stdout)
+    assert not plots.get("errors")
+    assert {name: drawn[0]["type"] for name, drawn in plots["data"].items()} == {"metrics/curves.csv": "vega"}
+    (drawn,) = plots["data"]["metrics/curves.csv"]
+    assert set(drawn["revisions"]) == {"HEAD", "workspace"} and drawn["anchor_definitions"] and drawn["content"]
+    experiments = json.loads(changed.dvc("exp", "show", "--json").stdout)
+    assert all(list(e["data"]["metrics"]) == ["metrics/summary.json"] and list(e["data"]["params"]) == ["params.yaml"] for e in experiments)
+    assert "committed" in json.loads(changed.dvc("data", "status", "--granular", "--unchanged", "--json").stdout)
+
+
 def test_the_readme_shows_the_graph_that_dvc_draws(project: Project) -> None:
     text = project.dvc("dag", "--collapse-foreach-matrix", "--mermaid").stdout
     assert edges(text) == edges((ROOT / "README.md").read_text(encoding="utf-8").split("```mermaid")[1].split("```")[0])
