@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable
 
 
 class CarryoverError(Exception):
@@ -32,3 +35,38 @@ def unknown(what: str, name: str, accepted: Iterable[str]) -> str:
     close = difflib.get_close_matches(str(name), names, n=2, cutoff=0.5)
     hint = f"; did you mean {' or '.join(repr(c) for c in close)}?" if close else "."
     return f"Unknown {what} {name!r}{hint} Accepted: {', '.join(names) or 'none'}."
+
+
+def told(action: Callable[[], None], program: str, kept: str = "", advice: str = "") -> int:
+    """Do what a program is for; say in one sentence on stderr what went wrong, if anything did.
+
+    Args:
+        action: what to do.
+        program: its name, which begins the sentences that no `CarryoverError` has worded.
+        kept: ends them: what was left as it was.
+        advice: a sentence for when memory runs out.
+
+    Returns:
+        An exit code: 0; 1 after a `CarryoverError`, when memory or a file failed, or when the reader of the output has gone;
+        130 after an interrupt.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        action()
+        sys.stdout.flush()
+        return 0
+    except BrokenPipeError:
+        # Leave quietly, and keep the interpreter from writing to the output again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        print(f"{program} was interrupted{kept}.", file=sys.stderr)
+        return 130
+    except CarryoverError as error:
+        message = str(error)
+    except MemoryError:
+        message = f"{program} ran out of memory{kept}. {advice}"
+    except OSError as error:
+        message = f"{program} could not use {error.filename or 'a file'}: {error.strerror or error}{kept}."
+    print(f"Error: {' '.join(message.splitlines()).strip()}", file=sys.stderr)
+    return 1

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import argparse
 import importlib
-import os
-import signal
 import sys
 from collections.abc import Sequence
 
 import shtab
 
-from carryover.errors import CarryoverError
+from carryover.errors import told
 
 # Each names a module of this package with a docstring (its first line is the verb's help), `arguments(parser)` and `run(options)`.
 VERBS = ("predict", "export", "grow", "adapt")
@@ -35,31 +33,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb; return an exit code: 0, 1 after a known error (one sentence), 2 for wrong usage, 130 when interrupted."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    verb = "carryover"
-    try:
-        options = parser().parse_args(arguments)
-        verb = f"carryover {options.verb}"
-        options.run(options)
-        sys.stdout.flush()
-    except CarryoverError as error:
-        return _fail(str(error))
-    except MemoryError:
-        return _fail(f"{verb} ran out of memory.")
-    except BrokenPipeError:
-        # Whoever read the output has gone: leave quietly, and keep the interpreter from writing to it again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
-    except OSError as error:
-        return _fail(f"{verb} could not use {error.filename or 'a file'}: {error.strerror or error}.")
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
-def _fail(message: str) -> int:
-    print(f"Error: {' '.join(message.splitlines())}", file=sys.stderr)
-    return 1
+    options = parser().parse_args(arguments)
+    return told(lambda: options.run(options), f"carryover {options.verb}")
 
 
 if __name__ == "__main__":

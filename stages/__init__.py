@@ -5,7 +5,7 @@ import signal
 import sys
 
 # One thread for numpy's matrix products: the last bits of a result may depend on the number of threads, and stages run
-# side by side anyway (see stages.repro). Networks have their own number of threads, the parameter training.threads.
+# side by side anyway (see stages.repro). Networks have their own number of threads, the parameter machine.threads.
 # Set here, before any stage imports numpy.
 for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ[_variable] = "1"

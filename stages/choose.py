@@ -34,7 +34,7 @@ def main() -> None:
     keys = [axis.partition("=")[0] for axis in options.grid]
     values = [axis.partition("=")[2].split(",") for axis in options.grid]
     cells = [_cell(cell) for cell in options.cell]
-    names = [" x ".join(cell) for cell in cells]
+    names = [" x ".join(part for part in cell if part != "-") for cell in cells]
     combinations = list(itertools.product(*values))
     chosen = [[f"{key}={value}" for key, value in zip(keys, combination, strict=True)] for combination in combinations]
     rows = []

@@ -6,18 +6,16 @@ import argparse
 import contextlib
 import fcntl
 import json
-import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import yaml
 
 from carryover.artefacts import replacing
-from carryover.errors import CarryoverError, ConfigurationError, unknown
+from carryover.errors import ConfigurationError, told, unknown
 
 PARAMETERS = Path("params.yaml")
 SECTIONS = (
@@ -116,41 +114,19 @@ def run(main: Callable[..., None], *arguments: str) -> None:
     for argument in arguments:
         parser.add_argument(f"--{argument}", required=True, metavar=argument.upper())
     options = vars(parser.parse_args())
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
+
+    def locked() -> None:
         for option, value in options.items():
             plain(value, f"--{option}")
         with _lock("-".join([name, *options.values()])):
             main(**options)
-            sys.stdout.flush()
-    except CarryoverError as error:
-        _fail(str(error))
-    except MemoryError:
-        _fail(f"{name} ran out of memory; earlier artefacts are as they were. Use a smaller training.batch_size or data set.")
-    except BrokenPipeError:
-        # Whoever read the output has gone: leave quietly, and keep the interpreter from writing to it again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    except OSError as error:
-        _fail(f"{name} could not use {error.filename or 'a file'}: {error.strerror or error}; earlier artefacts are as they were.")
-    except KeyboardInterrupt:
-        print(f"{name} was interrupted; earlier artefacts are as they were.", file=sys.stderr)
-        sys.exit(130)
+
+    sys.exit(told(locked, name, "; earlier artefacts are as they were", "Use a smaller training.batch_size or data set."))
 
 
 def guard(main: Callable[[], None]) -> None:
     """Run a tool that is no stage: a known error is one sentence and exit code 1, an interrupt is exit code 130."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        main()
-    except CarryoverError as error:
-        _fail(str(error))
-    except KeyboardInterrupt:
-        sys.exit(130)
-
-
-def _fail(message: str) -> NoReturn:
-    sys.exit(f"Error: {' '.join(message.splitlines())}")
+    sys.exit(told(main, Path(sys.argv[0]).stem))
 
 
 @contextlib.contextmanager
