@@ -108,7 +108,7 @@ class Protocol:
     def held_out(self, n: int, name: str) -> np.ndarray:
         """Return the sorted indices of a class's `n` training images that are held out for validation, [round(n * fraction)].
 
-        The draw depends on the class's name and the seed alone, so other classes never change it. At least one image
+        The draw depends on the class's name and on `n` alone, so neither other classes nor `seed` change it. At least one image
         stays for training; where a fraction is asked for and n > 1, at least one is held out.
         """
         if self.validation == 0 or n < 2:

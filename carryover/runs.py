@@ -67,17 +67,19 @@ def added_curves(earlier: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
 
 def markdown(table: pd.DataFrame, classifiers: Sequence[str]) -> str:
     """Return the rows of the whole memory under `classifiers`, and the heads, as a table of mean ± standard deviation."""
+    timed = "seconds" in table and bool(table["seconds"].notna().any())
     lines = [
-        "| method | average incremental % | last % | forgetting % | above none | gap closed % | memory bytes | adapter s |",
-        "|:--|--:|--:|--:|--:|--:|--:|--:|",
+        "| method | average incremental % | last % | forgetting % | above none | gap closed % | memory bytes |" + " adapter s |" * timed,
+        "|:--|--:|--:|--:|--:|--:|--:|" + "--:|" * timed,
     ]
     whole = table[(table["budget"] == 0) & (table["classifier"].isin([*classifiers, "head"]))]
     for row in whole.to_dict("records"):
         cells = [_spread(row, metric) for metric in ("average", "last", "forgetting")]
         own = row["adapter"] not in ("-", "none")
         cells += [_spread(row, "difference") if own else "", _spread(row, "gap_closed_average", 100, 0)]
-        seconds = row.get("seconds")
-        cells += [f"{row['bytes']:,.0f}", "" if seconds is None or pd.isna(seconds) else f"{seconds:.1f}"]
+        cells.append(f"{row['bytes']:,.0f}")
+        if timed:
+            cells.append("" if pd.isna(row["seconds"]) else f"{row['seconds']:.1f}")
         lines.append(f"| {_named(row)} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -112,7 +114,10 @@ def within_markdown(table: pd.DataFrame, limit: int) -> str:
     lines = ["| method | kept of a class | average incremental % | last % | memory bytes |", "|:--|--:|--:|--:|--:|"]
     for row in within(table, limit).to_dict("records"):
         kept = "everything" if row["budget"] == 0 else f"{row['budget']} vectors"
-        kept = "" if row["adapter"] in ("-", "exemplars") else kept
+        if row["adapter"] == "exemplars":
+            kept = "its images" if row["budget"] == 0 else f"its images, {row['budget']} of them used"
+        elif row["adapter"] == "-":
+            kept = ""
         lines.append(f"| {_named(row)} | {kept} | {_spread(row, 'average')} | {_spread(row, 'last')} | {row['bytes']:,.0f} |")
     return "\n".join(lines) + "\n"
 

@@ -50,6 +50,8 @@ def run(options: argparse.Namespace) -> None:
     for target in (options.out, options.save):
         if target is not None:
             check_target(target, options.old, options.new, options.stored, options.load)
+    if options.save and options.save.resolve() == options.out.resolve():
+        raise ConfigurationError(f"{options.out} is named for the carried vectors and for the adapter: name another file for one of them.")
     check_dtype(options.dtype)
     stored = open_vectors(options.stored, options.tensor)
     begin = time.perf_counter()

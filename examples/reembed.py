@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
 import os
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from carryover import registry
 from carryover.artefacts import replacing
 from carryover.backbones import Network, initialise
 from carryover.embeddings import ADAPTERS, AutoAdapter, make
+from carryover.errors import ConfigurationError
 from carryover.images import ImageSet, concatenate
 from carryover.inference import extract
 from carryover.machine import Machine
@@ -35,6 +37,8 @@ from stages import picture
 from stages.command import guard
 
 SEED = 0
+# As many pairs does the choice of an adapter need.
+FEWEST = 3
 # Shares of each class's training images that train the networks, that make pairs, and that fill the index. Test images are the queries.
 SHARES = {"train": 0.4, "pairs": 0.2, "index": 0.4}
 
@@ -50,8 +54,19 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of the networks (default: one a processor)")
     parser.add_argument("--pairs", type=int, nargs="+", default=[100, 300, 1000, 3000, 10000], help="numbers of pairs to fit on")
     options = parser.parse_args()
+    for name, least in {"size": 8, "epochs": 1, "threads": 1}.items():
+        if getattr(options, name) < least:
+            parser.error(f"--{name} is {getattr(options, name)}; it takes {least} or more")
+    if min(options.pairs) < FEWEST:
+        parser.error(f"--pairs has {min(options.pairs)}; adapters are chosen from {FEWEST} pairs or more")
+    settings = {"data": str(Path(options.data).resolve()), "size": options.size, "epochs": options.epochs}
+    made = options.work / "settings.json"
     if not (options.work / "classes.npz").exists():
         embed(options.data, options.work, options.size, options.epochs, Machine(threads=options.threads))
+        with replacing(made) as path:
+            path.write_text(json.dumps(settings), encoding="utf-8")
+    elif not made.exists() or json.loads(made.read_text(encoding="utf-8")) != settings:
+        raise ConfigurationError(f"{options.work} holds vectors of other data or settings: name another folder with --work, or remove it.")
     table = pd.concat([measure(options.work, model, options.pairs) for model in ("fine-tuned", "from scratch")])
     options.out.mkdir(parents=True, exist_ok=True)
     with replacing(options.out / "recall.csv") as path:

@@ -21,10 +21,16 @@ from carryover.errors import CarryoverError, ConfigurationError
 COMPOSE = """
 import os, sys
 from dvc.repo import Repo
+from dvc.exceptions import DvcException
 from dvc.utils.hydra import compose_and_dump
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
 settings = Repo().config["hydra"]
 folder, plugins = os.path.abspath(settings.get("config_dir", "conf")), os.path.abspath(settings["plugins_path"])
-compose_and_dump("params.yaml", folder, None, settings.get("config_name", "config"), plugins, sys.argv[1:])
+try:
+    compose_and_dump("params.yaml", folder, None, settings.get("config_name", "config"), plugins, sys.argv[1:])
+except (DvcException, HydraException, OmegaConfBaseException) as error:
+    sys.exit("Error: " + " ".join(f"{error}{f': {error.__cause__}' if error.__cause__ else ''}".split()))
 """
 
 

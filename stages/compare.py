@@ -12,6 +12,9 @@ from carryover import registry, report, runs
 from stages import clones, picture, redraw
 from stages.command import guard
 
+# Sections of params.yaml that change neither a network nor its head.
+AFTER_TRAINING = ("memory", "adapters", "extraction", "evaluation")
+
 
 def main() -> None:
     """Run every combination of class-order and initialisation seeds, and write their table and their mean curves."""
@@ -52,7 +55,7 @@ def main() -> None:
         tables.append(table)
     folder = clones.RESULTS / options.name
     count = f"{len(curves)} {'run' if len(curves) == 1 else 'runs'}"
-    heading = f"{clones.made_by('compare')}: {count}, mean ± standard deviation.\n"
+    heading = f"{clones.made_by('compare')}: {count}{', mean ± standard deviation' if len(curves) > 1 else ''}.\n"
     everything, mean, by_age = pd.concat(tables), runs.mean_curves(pd.concat(curves)), report.drift_by_age(pd.concat(drifts))
     if options.add:
         heading = _heading(folder / "table.md") + heading
@@ -104,9 +107,13 @@ def _of_regime(parameter: str) -> bool:
 
 
 def _changed(table: pd.DataFrame, parameter: str, value: str) -> pd.DataFrame:
-    """Return the rows that a variation makes anew: the regime's own, or those with a memory."""
+    """Return the rows that a variation makes anew: the regime's own, those with a memory, or all."""
     first, _, name = parameter.partition(".")
-    new = table["regime"] == first if _of_regime(parameter) else (table["adapter"] != "-") & (table["regime"] != "joint")
+    new = pd.Series(True, index=table.index)
+    if _of_regime(parameter):
+        new = table["regime"] == first
+    elif first in AFTER_TRAINING:
+        new = (table["adapter"] != "-") & (table["regime"] != "joint")
     return table[new].assign(setting=f"{name}={value}")
 
 

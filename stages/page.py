@@ -239,7 +239,8 @@ def _confusion(charts: dict[str, Any]) -> str:
 
 
 def _samples() -> str:
-    pictures = sorted(layout.METRICS.glob("samples-*.png"))
+    paths = [layout.METRICS / f"samples-{regime}.png" for regime in _parameters()["regimes"]]
+    pictures = [path for path in paths if path.exists()]
     images = "".join(
         f'<figure><img alt="Images made by the generator of {path.stem.removeprefix("samples-")}" '
         f'src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"><figcaption>{path.stem.removeprefix("samples-")}</figcaption></figure>'
@@ -249,24 +250,35 @@ def _samples() -> str:
 
 
 def _run() -> str:
-    text = PARAMETERS.read_text(encoding="utf-8")
-    content = yaml.safe_load(text)
+    content, protocol = _parameters(), _parameters()["protocol"]
     facts = {
         "commit": _commit(),
         "data set": content["dataset"]["name"],
-        "classes of each task": ", ".join(map(str, content["protocol"]["sizes"])),
-        "class order": f"{content['protocol']['order']} {content['protocol']['seed']}",
+        "classes of each task": ", ".join(map(str, protocol["sizes"] or [protocol["base"], *[protocol["increment"]] * (protocol["count"] - 1)])),
+        "class order": f"{protocol['order']} {protocol['seed']}",
         "initialisation seed": str(content["seed"]),
         "machine": f"{platform.system()} {platform.machine()}, {processors()} processors, Python {platform.python_version()}",
     }
     items = "".join(f"<dt>{name}</dt><dd>{html.escape(value)}</dd>" for name, value in facts.items())
     seconds: dict[str, float] = {}
+    tasks = {task["id"] for task in content["tasks"]}
+    parts = {"joint", *content["regimes"], *content["adapters"]}
     for path in sorted(layout.SECONDS.glob("*.json")):
-        step = path.stem.rpartition("-")[0]
+        step, _, task = path.stem.rpartition("-")
+        # Notes of earlier runs lie there too.
+        if task not in tasks or not parts.issuperset(step.split("-")[1:]):
+            continue
         seconds[step] = seconds.get(step, 0) + json.loads(path.read_text(encoding="utf-8"))["seconds"]
     rows = "".join(f'<tr><th scope="row">{html.escape(step)}</th><td>{value:,.1f}</td></tr>' for step, value in seconds.items())
     times = f"<details><summary>Seconds of each step, over all tasks</summary><table><tbody>{rows}</tbody></table></details>" if rows else ""
-    return f"<dl>{items}</dl>{times}<details><summary>All parameters</summary><pre>{html.escape(text)}</pre></details>"
+    return (
+        f"<dl>{items}</dl>{times}<details><summary>All parameters</summary><pre>{html.escape(PARAMETERS.read_text(encoding='utf-8'))}</pre></details>"
+    )
+
+
+def _parameters() -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load(PARAMETERS.read_text(encoding="utf-8"))
+    return content
 
 
 def _commit() -> str:

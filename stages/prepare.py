@@ -11,7 +11,10 @@ from stages.command import parameters, plain, run
 
 def main() -> None:
     """Read the data set that the section `dataset` names."""
-    section = dict(parameters("dataset"))
+    given_section = parameters("dataset")
+    if not isinstance(given_section, dict):
+        raise ConfigurationError(f"Section 'dataset' of params.yaml is {given_section!r}: a mapping is needed.")
+    section = dict(given_section)
     kind, name, _ = (_take(section, key) for key in ("kind", "name", "source"))
     plain(name, "Parameter dataset.name")
     if kind == given.KIND:

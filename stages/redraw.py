@@ -25,7 +25,9 @@ def main() -> None:
 
 def read(path: Path) -> pd.DataFrame:
     """Return a comparison's table; what was run as it stands has the setting ""."""
-    return pd.read_csv(path, dtype={"setting": str}).fillna({"setting": ""})
+    table = pd.read_csv(path, dtype={"setting": str})
+    # Tables of older versions lack the column.
+    return table.assign(setting=table["setting"].fillna("") if "setting" in table else "")
 
 
 def draw(folder: Path) -> None:

@@ -225,6 +225,7 @@ def test_bad_input_is_one_sentence_and_nothing_is_written(
     [
         ({"--out": "stored.npy"}, "stored.npy is both read and written: name another file for the carried vectors."),
         ({"--save": "old.npy"}, "old.npy is both read and written"),
+        ({"--out": "x.safetensors", "--save": "x.safetensors"}, "x.safetensors is named for the carried vectors and for the adapter"),
         ({"--out": "out.parquet"}, "out.parquet must end in '.npy', as "),
         ({"--stored": "stored.txt"}, "stored.txt has the ending '.txt'; files of vectors end in .npy, .safetensors, .parquet."),
         ({"--adapter": "lineal"}, "Unknown adapter 'lineal'; did you mean 'linear'?"),

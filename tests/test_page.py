@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from PIL import Image
 
 from carryover import report
@@ -137,6 +138,35 @@ def test_a_file_of_an_older_version_is_named_and_the_rest_is_shown(project: Path
     text = words(project).split("<main>")[1]
     assert f'<p class="notice">metrics/{name} cannot be shown' in text and "Traceback" not in text
     assert text.count("<section") == 9
+
+
+def test_what_was_run_is_shown_of_equal_tasks_too(project: Path) -> None:
+    run(project, (50, 10, 10))
+    parameters = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))
+    parameters["protocol"] |= {"sizes": None, "base": 50, "increment": 10, "count": 3}
+    (project / "params.yaml").write_text(yaml.safe_dump(parameters), encoding="utf-8")
+    assert "<dt>classes of each task</dt><dd>50, 10, 10</dd>" in words(project)
+
+
+def test_what_earlier_runs_left_is_not_shown_as_of_this_one(project: Path) -> None:
+    run(project, (4, 3, 3))
+    Image.new("RGB", (8, 8)).save(project / "metrics/samples-replay.png")
+    (project / "data/.seconds").mkdir(parents=True)
+    for name, seconds in {
+        "train-distill-task0": 1.5,
+        "adapt-distill-mlp-task1": 2.5,
+        "joint-task2": 3.5,
+        "train-replay-task0": 4.5,
+        "train-distill-task7": 5.5,
+    }.items():
+        (project / f"data/.seconds/{name}.json").write_text(json.dumps({"seconds": seconds}), encoding="utf-8")
+    text = words(project)
+    assert "Generated images" not in text
+    assert all(
+        f'<th scope="row">{step}</th><td>{seconds}</td>' in text
+        for step, seconds in {"train-distill": 1.5, "adapt-distill-mlp": 2.5, "joint": 3.5}.items()
+    )
+    assert "train-replay" not in text
 
 
 def test_the_page_is_stale_when_a_result_is_newer(project: Path) -> None:

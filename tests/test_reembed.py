@@ -82,6 +82,17 @@ def test_the_example_runs_on_a_folder_of_images(tmp_path: Path) -> None:
     assert len(table) == 2 * (2 + 2 * 4) and set(table["model"]) == {"fine-tuned", "from scratch"}
     assert table[["recall@1", "recall@10", "same_class"]].stack().between(0, 1).all()
     assert Image.open(tmp_path / "out/recall.png").width > 500
+
+    def refused(*arguments: str) -> str:
+        done = subprocess.run(
+            [*command, *arguments], cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+        )
+        assert done.returncode and "Traceback" not in done.stderr
+        return done.stderr
+
+    assert "holds vectors of other data or settings: name another folder with --work" in refused("--epochs", "2")
+    assert "--threads is 0; it takes 1 or more" in refused("--threads", "0")
+    assert "--pairs has 2; adapters are chosen from 3 pairs or more" in refused("--pairs", "2", "8")
     done = subprocess.run(
         [*command[:3], str(tmp_path / "nothing"), "--work", str(tmp_path / "w2")],
         cwd=ROOT,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
 from carryover import report, runs
+from stages import compare, redraw
 
 SIZES = [2, 1, 1]
 # Accuracies by adapter, after each of three tasks.
@@ -218,7 +220,9 @@ def test_the_table_of_several_runs() -> None:
     text = runs.markdown(runs.aggregate(several_runs()), ["softmax"])
     (line,) = (line for line in text.splitlines() if line.startswith("| mlp"))
     parts = [part.strip() for part in line.strip("|").split("|")]
-    assert parts == ["mlp", "55.0 ± 5.6", "1.0 ± 0.0", "2.0 ± 0.0", "10.0 ± 6.0", "50 ± 0", "100", ""]
+    assert parts == ["mlp", "55.0 ± 5.6", "1.0 ± 0.0", "2.0 ± 0.0", "10.0 ± 6.0", "50 ± 0", "100"]
+    timed = runs.markdown(runs.aggregate(several_runs().assign(seconds=[float("nan"), 2.0] * 3)), ["softmax"]).splitlines()
+    assert timed[0].endswith("| memory bytes | adapter s |") and timed[2].endswith("| 100 |  |") and timed[3].endswith("| 100 | 2.0 |")
 
 
 def budgets() -> pd.DataFrame:
@@ -248,8 +252,34 @@ def test_within_so_many_bytes_each_method_makes_the_most_of_them(limit: int, exp
 
 def test_the_table_within_so_many_bytes_says_what_is_kept() -> None:
     lines = runs.within_markdown(budgets(), 100).splitlines()
-    assert lines[2] == "| iCaRL, exemplars.per_class=2 |  | 64.0 | 50.0 | 50 |"
+    assert lines[2] == "| iCaRL, exemplars.per_class=2 | its images | 64.0 | 50.0 | 50 |"
     assert lines[3] == "| ours | 5 vectors | 60.0 | 50.0 | 100 |"
+
+
+def test_the_table_within_so_many_bytes_says_how_many_of_the_images_are_used() -> None:
+    best_in_part = budgets().assign(validation_average_mean=[70.0, 60.0, 90.0, 64.0, 65.0, 63.0])
+    assert "| iCaRL | its images, 5 of them used | 66.0 | 50.0 | 500 |" in runs.within_markdown(best_in_part, 500).splitlines()
+
+
+def test_rows_are_added_to_a_table_from_before_there_were_settings(tmp_path: Path) -> None:
+    several_runs().to_csv(tmp_path / "runs.csv", index=False)
+    together = runs.added(redraw.read(tmp_path / "runs.csv"), several_runs().assign(setting="", regime="lwf"), [*runs.CELL, "order", "seed"])
+    assert runs.aggregate(together).groupby("regime")["runs"].sum().to_dict() == {"distill": 6, "lwf": 6}
+
+
+@pytest.mark.parametrize(
+    ("parameter", "rows"),
+    [
+        ("rehearsal.exemplars.per_class", ["rehearsal -", "rehearsal mlp"]),
+        ("memory.storage", ["distill mlp", "rehearsal mlp"]),
+        ("training.epochs", ["distill -", "distill mlp", "joint -", "joint oracle", "rehearsal -", "rehearsal mlp"]),
+    ],
+)
+def test_a_variation_has_the_rows_that_it_makes_anew(parameter: str, rows: list[str]) -> None:
+    cells = [("distill", "-"), ("distill", "mlp"), ("rehearsal", "-"), ("rehearsal", "mlp"), ("joint", "-"), ("joint", "oracle")]
+    changed = compare._changed(pd.DataFrame(cells, columns=["regime", "adapter"]), parameter, "1")
+    assert sorted(changed["regime"] + " " + changed["adapter"]) == rows
+    assert set(changed["setting"]) == {f"{parameter.partition('.')[2]}=1"}
 
 
 def test_settings_are_compared_within_themselves() -> None:

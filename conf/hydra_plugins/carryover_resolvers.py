@@ -59,9 +59,9 @@ def given(value: str | None, otherwise: str) -> str:
     return otherwise if value is None else value
 
 
-def stem(path: str) -> str:
+def stem(path: object) -> str:
     """Return the name of a folder or archive without its ending, as a name for its data set."""
-    name = path.rstrip("/").rsplit("/", 1)[-1]
+    name = str(path).rstrip("/").rsplit("/", 1)[-1]
     return re.sub(r"\.(tar|tgz|tbz2|txz|zip)(\.\w+)?$", "", name) or "images"
 
 

@@ -41,6 +41,7 @@ def refused(project: Project, *command: str) -> str:
         ({}, ("initialise", "distill", "task0", "../../../escaped"), ["--state", "'../../../escaped'", "without slashes"]),
         ({"training": 3}, TRAIN, ["Section training is 3", "mapping"]),
         ({"dataset__kind": 3}, ("prepare",), ["dataset.kind", "3"]),
+        ({"dataset": 3}, ("prepare",), ["'dataset'", "3", "mapping"]),
         ({"dataset__test_fractoin": 0.5}, ("prepare",), ["dataset", "'test_fractoin'", "did you mean 'test_fraction'"]),
         ({"dataset__test_fraction": 1.5}, ("prepare",), ["test_fraction", "1.5", "less than 1"]),
         ({"protocol__sizes": [9, 9]}, ("split",), ["18 classes", "there are 10"]),
@@ -365,6 +366,17 @@ def test_a_command_in_a_folder_that_is_no_project(project: Project, tmp_path: Pa
 def test_choose_refuses_a_cell_that_cannot_be_before_anything_runs(checkout: Project, cell: str, message: str) -> None:
     done = checkout.run(sys.executable, "-m", "stages.choose", "x", "--grid", "seed=0,1", "--cell", cell, check=False)
     assert message in error_of(done) and "Running" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [("nosuch=1", "nosuch"), ("adapters=[nosuch]", "nosuch"), ("adapters=[]", "adapters"), ("regimes=[]", "regimes")],
+)
+def test_an_override_that_does_not_compose_is_named(checkout: Project, override: str, words: str) -> None:
+    done = checkout.run(sys.executable, "-m", "stages.compare", "x", override, "--orders", "0", check=False)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    composing, failed = (line for line in done.stderr.splitlines() if line.startswith("Error: "))
+    assert words in composing and failed.startswith("Error: The run with") and override in failed
 
 
 @pytest.mark.parametrize("tool", [["compare", "x"], ["choose", "x", "--grid", "seed=0", "--cell", "distill,-,head"]])
