@@ -227,7 +227,8 @@ def learned(shared_copy: Project) -> dict[str, set[str]]:
         if path.parent.name != "task1" or path.stem not in ("train", "validation", "seen"):
             path.unlink()
     code = "import json, runpy, sys; name = sys.argv.pop(1); sys.argv[0] = name + '.py'\n"
-    code += "runpy.run_module('stages.' + name, run_name='__main__', alter_sys=True)\n"
+    code += "try: runpy.run_module('stages.' + name, run_name='__main__', alter_sys=True)\n"
+    code += "except SystemExit as end: assert not end.code\n"
     code += "print(json.dumps([m.__file__ for m in list(sys.modules.values()) if getattr(m, '__file__', None)]))"
     calls = {
         "train": ("distill", "task1", "task0"),
