@@ -19,6 +19,7 @@ from carryover import registry, report, runs
 from carryover.artefacts import replacing
 from carryover.evaluation import Evaluation
 from carryover.images import processors
+from carryover.protocol import Protocol
 from stages import layout, picture
 from stages.command import PARAMETERS, parameters, run
 
@@ -239,7 +240,7 @@ def _confusion(charts: dict[str, Any]) -> str:
 
 
 def _samples() -> str:
-    paths = [layout.METRICS / f"samples-{regime}.png" for regime in _parameters()["regimes"]]
+    paths = [layout.METRICS / f"samples-{regime}.png" for regime in parameters("regimes")]
     pictures = [path for path in paths if path.exists()]
     images = "".join(
         f'<figure><img alt="Images made by the generator of {path.stem.removeprefix("samples-")}" '
@@ -250,12 +251,14 @@ def _samples() -> str:
 
 
 def _run() -> str:
-    content, protocol = _parameters(), _parameters()["protocol"]
+    text = PARAMETERS.read_text(encoding="utf-8")
+    content = yaml.safe_load(text)
+    protocol = Protocol(**content["protocol"])
     facts = {
         "commit": _commit(),
         "data set": content["dataset"]["name"],
-        "classes of each task": ", ".join(map(str, protocol["sizes"] or [protocol["base"], *[protocol["increment"]] * (protocol["count"] - 1)])),
-        "class order": f"{protocol['order']} {protocol['seed']}",
+        "classes of each task": ", ".join(map(str, protocol.sizes)),
+        "class order": f"{protocol.order} {protocol.seed}",
         "initialisation seed": str(content["seed"]),
         "machine": f"{platform.system()} {platform.machine()}, {processors()} processors, Python {platform.python_version()}",
     }
@@ -271,14 +274,7 @@ def _run() -> str:
         seconds[step] = seconds.get(step, 0) + json.loads(path.read_text(encoding="utf-8"))["seconds"]
     rows = "".join(f'<tr><th scope="row">{html.escape(step)}</th><td>{value:,.1f}</td></tr>' for step, value in seconds.items())
     times = f"<details><summary>Seconds of each step, over all tasks</summary><table><tbody>{rows}</tbody></table></details>" if rows else ""
-    return (
-        f"<dl>{items}</dl>{times}<details><summary>All parameters</summary><pre>{html.escape(PARAMETERS.read_text(encoding='utf-8'))}</pre></details>"
-    )
-
-
-def _parameters() -> dict[str, Any]:
-    content: dict[str, Any] = yaml.safe_load(PARAMETERS.read_text(encoding="utf-8"))
-    return content
+    return f"<dl>{items}</dl>{times}<details><summary>All parameters</summary><pre>{html.escape(text)}</pre></details>"
 
 
 def _commit() -> str:
