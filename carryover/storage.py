@@ -63,7 +63,11 @@ def _levels(features: np.ndarray) -> dict[str, np.ndarray]:
     # In double precision the difference of any two float32 is finite, and their quotient by any float32 step too.
     rows = features.astype(np.float64)
     least = rows.min(axis=0)
-    step = ((rows.max(axis=0) - least) / 255).astype(np.float32)
+    exact = (rows.max(axis=0) - least) / 255
+    step = exact.astype(np.float32)
+    # Subnormal steps lose digits, down to none: 256 of one that was rounded down would not span the dimension.
+    short = (step < exact) & (step < np.finfo(np.float32).tiny)
+    step = np.where(short, np.nextafter(step, np.float32(np.inf)), step)
     codes = np.rint((rows - least) / np.where(step > 0, step.astype(np.float64), 1))
     return {"codes": np.clip(codes, 0, 255).astype(np.uint8), "least": least.astype(np.float32), "step": step}
 

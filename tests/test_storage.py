@@ -54,6 +54,12 @@ def test_int8_keeps_the_ends_of_each_dimension_and_dimensions_that_do_not_vary()
     assert np.allclose(storage.decode("int8", written), rows, atol=1e-6)
 
 
+@pytest.mark.parametrize("least_numbers", [1, 102, 255])
+def test_int8_keeps_dimensions_that_span_few_of_the_least_numbers(least_numbers: int) -> None:
+    rows = np.linspace(0, least_numbers, 5)[:, None].round().astype(np.float32) * np.finfo(np.float32).smallest_subnormal
+    assert np.array_equal(storage.decode("int8", storage.encode("int8", rows)), rows) and rows.max() > 0
+
+
 def test_int8_takes_dimensions_that_span_all_of_float32() -> None:
     limit = np.finfo(np.float32).max
     rows = np.array([[-limit, 0], [limit, 1]], dtype=np.float32)
