@@ -65,12 +65,22 @@ def parameters(section: str, name: str | None = None) -> Any:
     return content[section] if name is None else _member(content[section], section, name)
 
 
-def _member(content: Any, section: str, name: str) -> Any:
+def mapping(content: Any, section: str) -> dict[str, Any]:
+    """Return the `content` of a section if it is a mapping.
+
+    Raises:
+        ConfigurationError: if it is not.
+    """
     if not isinstance(content, dict):
         raise ConfigurationError(f"Section {section!r} of {PARAMETERS} is {content!r}: a mapping is needed.")
-    if name not in content:
-        raise ConfigurationError(unknown(f"name in section {section!r} of {PARAMETERS}", name, map(str, content)))
-    return content[name]
+    return content
+
+
+def _member(content: Any, section: str, name: str) -> Any:
+    members = mapping(content, section)
+    if name not in members:
+        raise ConfigurationError(unknown(f"name in section {section!r} of {PARAMETERS}", name, map(str, members)))
+    return members[name]
 
 
 def natural(value: Any, where: str) -> int:

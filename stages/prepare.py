@@ -6,15 +6,12 @@ from carryover import given, registry
 from carryover.datasets import prepare_dataset
 from carryover.errors import ConfigurationError
 from stages import layout
-from stages.command import parameters, plain, run
+from stages.command import mapping, parameters, plain, run
 
 
 def main() -> None:
     """Read the data set that the section `dataset` names."""
-    given_section = parameters("dataset")
-    if not isinstance(given_section, dict):
-        raise ConfigurationError(f"Section 'dataset' of params.yaml is {given_section!r}: a mapping is needed.")
-    section = dict(given_section)
+    section = mapping(parameters("dataset"), "dataset")
     kind, name, _ = (_take(section, key) for key in ("kind", "name", "source"))
     plain(name, "Parameter dataset.name")
     if kind == given.KIND:
