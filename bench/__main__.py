@@ -1,4 +1,4 @@
-"""Measure the hot paths and print a table: `python -m bench`, about four minutes on two idle cores."""
+"""Measure the hot paths and print a table: `python -m bench`, about five minutes on two idle cores."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all by default")
     parser.add_argument("--images", type=Path, help="a folder with a folder a class to train on; by default crops of two photographs")
-    parser.add_argument("--rounds", type=int, default=5, help="turns of each training loop")
+    parser.add_argument("--rounds", type=int, default=9, help="turns of each training loop")
     parser.add_argument("--steps", type=int, default=4, help="batches a turn")
     parser.add_argument("--threads", type=int, default=2, help="1 measures truly where others use the cores: two threads wait for each other")
     parser.add_argument("--pipeline", action="store_true", help="also the overhead of a run with nothing to do (minutes)")

@@ -8,7 +8,7 @@ from bench.measure import Row, in_turns, ratio
 from bench.plain import PlainLoop
 from carryover import backbones
 from carryover.images import PackedImages
-from carryover.machine import Machine
+from carryover.machine import Machine, has_compiler
 from carryover.regimes import Regime
 from carryover.regimes.distill import Distill
 from carryover.regimes.finetune import Finetune
@@ -39,28 +39,33 @@ class OwnLoop:
 
 
 def rows(images: PackedImages, rounds: int, batch: int = 128, threads: int = 2, workers: tuple[int, ...] = (0, 1, 2), blocks: int = 5) -> list[Row]:
-    """Return a row for cross-entropy alone and one for distillation.
+    """Return rows for cross-entropy alone and for distillation: the loop as it is and, where there is a compiler, compiled.
 
-    The plain loop has the number of workers that is fastest here, found by one round for each.
+    The plain loop has the number of workers that is fastest here, found by one round for each. All take turns.
     """
-    where = Machine("auto", "auto", threads)
+    where = {"": Machine("auto", "auto", threads, "never")}
+    if has_compiler():
+        where[", compiled"] = Machine("auto", "auto", threads, "always")
     classes = int(images.labels.max()) + 1
     images = images.subset(torch.arange(len(images) // batch * batch).numpy())
-    found = []
+    found: list[Row] = []
     for name, old in (("cross-entropy", 0), ("distillation", min(OLD, classes))):
         plain = {n: PlainLoop(images, classes, old, batch, n, blocks) for n in workers}
-        own = OwnLoop(images, classes, old, batch, where)
-        trial = in_turns({"own": own.epoch} | {str(n): loop.epoch for n, loop in plain.items()}, 2)
+        own = {how: OwnLoop(images, classes, old, batch, machine) for how, machine in where.items()}
+        trial = in_turns({str(n): loop.epoch for n, loop in plain.items()}, 2)
         best = min(workers, key=lambda n: trial[str(n)][-1])
-        times = in_turns({"plain": plain[best].epoch, "own": own.epoch}, rounds)
+        for loop in own.values():
+            loop.epoch()
+        times = in_turns({"plain": plain[best].epoch} | {how: loop.epoch for how, loop in own.items()}, rounds)
         rate = {key: len(images) / min(values) for key, values in times.items()}
-        found.append(
+        found += [
             Row(
-                f"train ResNet-32, {name}",
-                f"{rate['own']:.0f} img/s",
+                f"train ResNet-32, {name}{how}",
+                f"{rate[how]:.0f} img/s",
                 f"{rate['plain']:.0f} img/s, plain loop with {best} workers",
-                ratio(times["plain"], times["own"]),
-                f"rates are the best of {rounds} rounds of {len(images)} images, the ratio is the median; {str(where.dtype)[6:]}",
+                ratio(times["plain"], times[how]),
+                f"rates are the best of {rounds} rounds of {len(images)} images, the ratio is the median; {str(machine.dtype)[6:]}",
             )
-        )
+            for how, machine in where.items()
+        ]
     return found

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
 
 from carryover.errors import ConfigurationError
+
+# Images over all epochs: a quarter of an hour of a ResNet-32 on two cores, of which compiling takes a minute and saves three.
+WORTH_COMPILING = 500_000
 
 
 class Machine:
@@ -17,8 +25,9 @@ class Machine:
         device: "auto" is the GPU where there is one.
         precision: "auto" is bfloat16 where the processor or GPU computes in it, else float32.
         threads: processor threads, 1024 at most; results may differ in their last bits between thread counts, so it is a parameter.
-        compile: whether training runs through torch's compiler, which fuses what stands between the convolutions and takes up
-            to a minute at the start; "auto" compiles on a GPU alone. On a processor it needs a C++ compiler.
+        compile: whether training runs through torch's compiler, which fuses what stands between the convolutions and takes a
+            minute at the start; on a processor it needs a C++ compiler. "auto" compiles on a GPU, and on a processor with a
+            compiler where a training sees `WORTH_COMPILING` images.
 
     Raises:
         ConfigurationError: if a GPU is asked for and there is none.
@@ -36,8 +45,14 @@ class Machine:
         self.device = torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
         bfloat16 = precision == "bfloat16" or (precision == "auto" and _computes_bfloat16(self.device))
         self.dtype = torch.bfloat16 if bfloat16 else torch.float32
-        self.compiles = compile == "always" or (compile == "auto" and self.device.type == "cuda")
+        self.compile = compile
         torch.set_num_threads(threads)
+
+    def compiles(self, images: int) -> bool:
+        """Return whether a training that sees `images` images over all its epochs is compiled."""
+        if self.compile != "auto":
+            return self.compile == "always"
+        return self.device.type == "cuda" or (images >= WORTH_COMPILING and has_compiler())
 
     def autocast(self) -> torch.autocast:
         """Return the context in which a network's forward pass runs."""
@@ -48,3 +63,9 @@ def _computes_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def has_compiler() -> bool:
+    """Return whether torch's compiler finds what it builds programs for a processor with: a C++ compiler and Python's headers."""
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")
+    return shutil.which(compiler) is not None and Path(sysconfig.get_path("include"), "Python.h").exists()

@@ -6,6 +6,7 @@ checkpoint ends with the same bytes as one that was never stopped.
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -185,10 +186,11 @@ def train(
     first = teacher is None
     epochs = settings.epochs if first else settings.increment_epochs
     network.to(where.device).to(memory_format=torch.channels_last).train()
-    student = Forward(network, where)
+    compiled = where.compiles(epochs * len(images))
+    student = Forward(network, where, compiled)
     frozen = None
     if teacher is not None and regime.needs_teacher:
-        frozen = Forward(folded(teacher).to(where.device).to(memory_format=torch.channels_last), where)
+        frozen = Forward(folded(teacher).to(where.device).to(memory_format=torch.channels_last), where, compiled)
     optimiser = SGD([parameter for parameter in network.parameters() if parameter.requires_grad], settings.momentum, settings.weight_decay)
     batches = Batches(images, where.device, settings.batch_size, seed)
     steps = epochs * len(batches)
@@ -223,17 +225,21 @@ def train(
 
 
 class Forward:
-    """A network's forward pass, compiled where the machine compiles; the network itself stays as it is.
+    """A network's forward pass, as it is or compiled; the network itself stays as it is.
 
     Args:
         network: on its device.
-        where: says whether to compile, and in which precision to run.
+        where: in which precision to run.
+        compiled: whether to run the backbone through torch's compiler.
     """
 
-    def __init__(self, network: backbones.Network, where: Machine) -> None:
+    def __init__(self, network: backbones.Network, where: Machine, compiled: bool) -> None:
         self.head = network.head
         self.where = where
-        self._backbone: Callable[[Tensor], Tensor] = torch.compile(network.backbone) if where.compiles else network.backbone
+        if compiled:
+            # It warns that a machine without a GPU has none.
+            logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+        self._backbone: Callable[[Tensor], Tensor] = torch.compile(network.backbone) if compiled else network.backbone
 
     def __call__(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return features [b, d], logits [b, classes], both float32, and the last maps [b, d, h, w] of normalised images [b, c, h, w]."""

@@ -23,52 +23,60 @@ from pathlib import Path
 
 import networkx
 
-from carryover.errors import CarryoverError
+from carryover.errors import ConfigurationError, DataError
 from carryover.images import processors
 from stages import end_with_parent
-from stages.command import natural, parameters
+from stages.command import guard, natural, parameters
 
-DVC = [sys.executable, "-m", "dvc"]
 # DVC holds its lock for some hundredths of a second and looks twice a second whether it is free; a lane looks more often.
-LANE = [sys.executable, "-c", "import sys, dvc.lock; dvc.lock.DEFAULT_TIMEOUT = 0.06; from dvc.cli import main; sys.exit(main())"]
+# An interrupt while it still imports its libraries ends it without a traceback.
+PROGRAM = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+import dvc.lock
+from dvc.cli import main
+dvc.lock.DEFAULT_TIMEOUT = 0.06
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(main())
+"""
+DVC = [sys.executable, "-c", PROGRAM]
 GRACE_SECONDS = 10.0
 
 
-def main() -> int:
-    """Run what is out of date; return an exit code."""
+def main() -> None:
+    """Run what is out of date.
+
+    Raises:
+        CarryoverError: if it cannot begin: see `_graph`.
+        SystemExit: if a stage failed, whose own sentence stands above.
+    """
     # Stages are started as `python`, which is to be this one, whether or not its environment is active.
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        with ThreadPoolExecutor(1) as beside:
-            status = beside.submit(_outdated)
-            graph = _graph()
-            outdated = status.result()
-        if outdated is not None and not outdated:
-            print("Nothing has changed: no stage has to run.", file=sys.stderr)
-            return 0
-        if _nothing_cached():
-            # The committed lock cannot save any work here, and DVC would rewrite all of it after each stage. The run makes
-            # it anew.
-            Path("dvc.lock").unlink(missing_ok=True)
-            outdated = None
-        lanes = _lanes(graph)
-        workers = processors() // max(natural(parameters("machine", "threads"), "machine.threads"), 1)
-        # Lanes wait for DVC's lock now and then: one more of them keeps the processors busy. Not where one fills them alone.
-        workers += workers > 1
-        several = min(workers, len(lanes)) > 1
-        how = f", in {len(lanes)} lanes, {workers} at a time" if several else ""
-        print(f"At most {_affected(graph, outdated)} of {len(graph)} stages will run{how}.", file=sys.stderr, flush=True)
-        waiting = [["--wait-for-lock", "repro", "--quiet", "--single-item", *lane] for lane in lanes]
-        if several and ((_is_outdated("split", graph, outdated) and _run([["repro", "--quiet", "split"]], 1)) or _run(waiting, workers, LANE)):
-            return 1
-        return _run([["repro", "--quiet"]], 1)
-    except CarryoverError as error:
-        print(f"Error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 128 + signal.SIGINT
+    workers = processors() // max(natural(parameters("machine", "threads"), "machine.threads"), 1)
+    # Lanes wait for DVC's lock now and then: one more of them keeps the processors busy. Not where one fills them alone.
+    workers += workers > 1
+    with ThreadPoolExecutor(1) as beside:
+        status = beside.submit(_outdated)
+        graph = _graph()
+        outdated = status.result()
+    if outdated is not None and not outdated:
+        print("Nothing has changed: no stage has to run.", file=sys.stderr)
+        return
+    if _nothing_cached():
+        # The committed lock cannot save any work here, and DVC would rewrite all of it after each stage. The run makes
+        # it anew.
+        Path("dvc.lock").unlink(missing_ok=True)
+        outdated = None
+    lanes = _lanes(graph)
+    several = min(workers, len(lanes)) > 1
+    how = f", in {len(lanes)} lanes, {workers} at a time" if several else ""
+    print(f"At most {_affected(graph, outdated)} of {len(graph)} stages will run{how}.", file=sys.stderr, flush=True)
+    if several:
+        if _is_outdated("split", graph, outdated):
+            _run([["repro", "--quiet", "split"]], 1)
+        _run([["--wait-for-lock", "repro", "--quiet", "--single-item", *lane] for lane in lanes], workers)
+    _run([["repro", "--quiet"]], 1)
 
 
 def _outdated() -> set[str] | None:
@@ -91,18 +99,40 @@ def _nothing_cached() -> bool:
 
 
 def _graph() -> networkx.DiGraph:
-    """Return the stages of dvc.yaml as DVC's graph, whose edges lead from a stage to what it needs; an empty one if DVC cannot read its files."""
-    from dvc.exceptions import DvcException
+    """Return the stages of dvc.yaml as DVC's graph, whose edges lead from a stage to what it needs.
+
+    The commands of DVC are run quietly, for the stages speak for themselves; so what DVC would complain of is found here.
+
+    Raises:
+        ConfigurationError: if DVC cannot read its files.
+        DataError: if there is no such file as a stage needs and no stage makes.
+    """
     from dvc.repo import Repo
 
     try:
         with Repo() as repo:
-            graph = repo.index.graph
+            every = repo.index.graph
+            made = [f"{out.fs_path}/" for stage in every for out in stage.outs]
             # Other files may have stages of the same names; `dvc repro` does not run them.
-            own = graph.subgraph([stage for stage in graph if stage.path_in_repo == "dvc.yaml"])
-            return networkx.relabel_nodes(own, lambda stage: stage.name)
-    except DvcException:
-        return networkx.DiGraph()
+            own = every.subgraph([stage for stage in every if stage.path_in_repo == "dvc.yaml"])
+            missing = [
+                (dependency.def_path, stage.name)
+                for stage in own
+                for dependency in stage.deps
+                if not dependency.exists and not _among(f"{dependency.fs_path}/", made)
+            ]
+    except Exception as error:
+        # DVC has an exception of its own for some faults, and passes on whatever it meets for others.
+        raise ConfigurationError(f"DVC cannot make stages of dvc.yaml and params.yaml: {' '.join(str(error).split()).rstrip('.')}.") from error
+    if missing:
+        path, name = missing[0]
+        raise DataError(f"There is no {path}, which stage {name!r} needs; put it there, or set the parameter that names it.")
+    return networkx.relabel_nodes(own, lambda stage: stage.name)
+
+
+def _among(path: str, made: list[str]) -> bool:
+    """Return whether a path is, is in, or has in it one of those that stages make; all end with a slash."""
+    return any(path.startswith(other) or other.startswith(path) for other in made)
 
 
 def _is_outdated(name: str, graph: networkx.DiGraph, outdated: set[str] | None) -> bool:
@@ -125,20 +155,23 @@ def _lanes(graph: networkx.DiGraph) -> list[list[str]]:
     return sorted((list(networkx.topological_sort(part)) for part in parts), key=len, reverse=True)
 
 
-def _run(commands: list[list[str]], workers: int, program: list[str] = DVC) -> int:
-    """Run commands of DVC, `workers` at a time; return 0, or 1 as soon as one fails, when the others have been ended."""
+def _run(commands: list[list[str]], workers: int) -> None:
+    """Run commands of DVC, `workers` at a time.
+
+    Raises:
+        SystemExit: as soon as one fails, when the others have been ended.
+    """
     waiting = list(commands)
     running: list[subprocess.Popen[bytes]] = []
     try:
         while waiting or running:
             while waiting and len(running) < workers:
                 # A process group of its own, with which its stage can be ended.
-                running.append(subprocess.Popen([*program, *waiting.pop(0)], process_group=0, preexec_fn=end_with_parent))
+                running.append(subprocess.Popen([*DVC, *waiting.pop(0)], process_group=0, preexec_fn=end_with_parent))
             time.sleep(0.05)
             if any(process.poll() for process in running):
-                return 1
+                sys.exit(1)
             running = [process for process in running if process.returncode is None]
-        return 0
     finally:
         _end(running)
 
@@ -156,4 +189,4 @@ def _end(running: list[subprocess.Popen[bytes]]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    guard(main)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
+import torch
 from PIL import Image
 
 from bench import features, learning, measure, pictures, precision
@@ -38,9 +40,15 @@ def test_images_of_a_folder_are_resized(tmp_path: Path) -> None:
     assert images.shape == (32, 32, 3) and sorted(images.labels.tolist()) == [0, 1]
 
 
-def test_both_training_loops_run() -> None:
+@pytest.mark.parametrize("compiler", [False, True])
+def test_all_training_loops_run(monkeypatch: pytest.MonkeyPatch, compiler: bool) -> None:
+    asked: list[torch.nn.Module] = []
+    monkeypatch.setattr(learning, "has_compiler", lambda: compiler)
+    monkeypatch.setattr(torch, "compile", lambda module: asked.append(module) or module)
     rows = learning.rows(pictures.crops(8), rounds=1, batch=4, threads=1, workers=(0,), blocks=1)
-    assert len(rows) == 2 and all(row.ratio > 0 for row in rows)
+    assert len(rows) == (4 if compiler else 2) and all(row.ratio > 0 for row in rows)
+    assert [row.name.endswith(", compiled") for row in rows] == ([False, True] * 2 if compiler else [False] * 2)
+    assert bool(asked) == compiler
 
 
 def test_herding_and_adapters_are_measured_against_their_floors() -> None:

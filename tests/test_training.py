@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from carryover import augment
+from carryover import augment, machine
 from carryover.backbones import Network, initialise, to_arrays
 from carryover.errors import TrainingError
 from carryover.images import EncodedImages, ImageSet, PackedImages, encode_png
@@ -303,6 +303,26 @@ def test_bfloat16_learns_too() -> None:
     assert all(array.dtype == np.float32 for array in to_arrays(student).values())
 
 
+def test_long_trainings_are_compiled_where_there_is_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    where = Machine("cpu", "float32", 1)
+    monkeypatch.setattr(machine, "has_compiler", lambda: True)
+    assert [where.compiles(images) for images in (0, machine.WORTH_COMPILING - 1, machine.WORTH_COMPILING)] == [False, False, True]
+    assert Machine("cpu", "float32", 1, "always").compiles(1)
+    assert not Machine("cpu", "float32", 1, "never").compiles(10**9)
+    monkeypatch.setattr(machine, "has_compiler", lambda: False)
+    assert not where.compiles(10**9)
+
+
+@pytest.mark.parametrize(("compile", "epochs", "compiled"), [("auto", 1, False), ("auto", 7, True), ("never", 7, False), ("always", 1, True)])
+def test_what_is_compiled_depends_on_the_images_of_all_epochs(monkeypatch: pytest.MonkeyPatch, compile: Any, epochs: int, compiled: bool) -> None:
+    monkeypatch.setattr(machine, "has_compiler", lambda: True)
+    monkeypatch.setattr(machine, "WORTH_COMPILING", 7 * len(pictures()))
+    seen: list[torch.nn.Module] = []
+    monkeypatch.setattr(torch, "compile", lambda module: seen.append(module) or module)
+    train(network(), None, pictures(), Finetune(), settings(epochs=epochs), Machine("cpu", "float32", 1, compile), seed=0)
+    assert bool(seen) == compiled
+
+
 @pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch compiles with a C++ compiler")
 @pytest.mark.timeout(300)
 def test_a_compiled_run_learns_what_an_eager_one_does() -> None:
@@ -362,7 +382,7 @@ def test_the_accuracy_of_an_epoch_is_that_of_its_steps() -> None:
     student.train()
     right = []
     for batch, labels, _ in Batches(pictures(), CPU, 8, 0).epoch(0):
-        _, logits, _ = Forward(student, WHERE)(augment.normalise(batch))
+        _, logits, _ = Forward(student, WHERE, False)(augment.normalise(batch))
         right.append(float((logits.argmax(dim=1) == labels).float().mean()))
     assert told[0].accuracy == pytest.approx(np.mean(right))
     assert 0 < told[0].accuracy < 1

@@ -99,6 +99,33 @@ def test_dvc_repro_shows_the_one_line_and_keeps_what_there_was(copy: Project) ->
     assert copy.repro() == []
 
 
+@pytest.mark.parametrize(
+    ("name", "old", "new", "message"),
+    [
+        ("dvc.yaml", "stages:", "stages: [", "DVC cannot make stages of dvc.yaml and params.yaml: unable to read: 'dvc.yaml'"),
+        ("params.yaml", "trained:", "trained: 5\nregimes_:", "Unknown section in params.yaml 'regimes_'; did you mean 'regimes'"),
+        ("params.yaml", "seed:", "seed: [", "Cannot read params.yaml"),
+        ("params.yaml", "  threads:", "  threads: x\n  other:", "Parameter machine.threads is 'x': a whole number from 0 is needed."),
+        ("params.yaml", "  source:", "  source: data/raw/none.zip #", "There is no data/raw/none.zip, which stage 'prepare' needs"),
+    ],
+)
+def test_a_run_in_lanes_that_cannot_begin_says_why(copy: Project, name: str, old: str, new: str, message: str) -> None:
+    path = copy.root / name
+    text = path.read_text(encoding="utf-8")
+    assert f"\n{old}" in f"\n{text}"
+    path.write_text(f"\n{text}".replace(f"\n{old}", f"\n{new}", 1)[1:], encoding="utf-8")
+    done = copy.run(sys.executable, "-m", "stages.repro", check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"Error: {message}")
+    assert done.stderr.count("\n") == 1
+
+
+def test_matrices_of_another_shape_are_one_sentence(copy: Project) -> None:
+    copy.set(regimes=5)
+    done = copy.run(sys.executable, "-m", "stages.repro", check=False)
+    assert (done.returncode, done.stderr) == (1, "Error: DVC cannot make stages of dvc.yaml and params.yaml: 'Value' object is not iterable.\n")
+
+
 def test_a_method_with_a_syntax_error(borrowed: Project) -> None:
     (borrowed.root / "carryover/adapters/broken.py").write_text("def (\n", encoding="utf-8")
     assert "carryover/adapters/broken.py" in refused(borrowed, "sources")
