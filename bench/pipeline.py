@@ -43,7 +43,10 @@ def copied(copy: Path) -> Path:
             shutil.copytree(source, copy / entry, ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp"))
         elif source.exists():
             shutil.copy2(source, copy / entry)
+    # `dvc exp run` wants a commit.
     run(copy, "git", "init", "--quiet")
+    run(copy, "git", "add", ".")
+    run(copy, "git", "-c", "user.name=bench", "-c", "user.email=bench@localhost", "commit", "--quiet", "--message", "A copy to measure")
     return copy
 
 

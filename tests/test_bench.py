@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from bench import features, learning, measure, pictures, precision
+from bench import features, learning, measure, pictures, pipeline, precision
 
 RATES = measure.Rates(float32=1e11, float64=5e10, copy=1e10)
 
@@ -60,3 +60,9 @@ def test_herding_and_adapters_are_measured_against_their_floors() -> None:
 def test_precisions_are_compared_on_held_out_images() -> None:
     found = precision.accuracies(pictures.crops(20), epochs=1, seeds=1, threads=1, architecture="small", batch=8)
     assert set(found) == {"float32", "bfloat16"} and "bfloat16 - float32" in precision.summary(found)
+
+
+def test_experiments_run_in_the_copy_whose_overhead_is_measured(tmp_path: Path) -> None:
+    copy = pipeline.copied(tmp_path)
+    pipeline.run(copy, "dvc", "exp", "run", "--quiet", "--set-param", "training.epochs=1", "sources")
+    assert "epochs: 1\n" in (copy / "params.yaml").read_text(encoding="utf-8")
