@@ -82,20 +82,16 @@ def main() -> None:
 def _outdated() -> set[str] | None:
     """Return the stages that are out of date, as far as DVC can tell without running one; None if it cannot."""
     status = subprocess.run([*DVC, "repro", "--dry"], capture_output=True, text=True, check=False)
-    # A dry run fails where the output of a stage that never ran is needed; a real fault is reported by the real run.
+    # A dry run fails where the output of a stage that never ran is needed; real faults are found by `_graph` and by the real run.
     return None if status.returncode else set(re.findall(r"^Running stage '([^']+)'", status.stdout, re.MULTILINE))
 
 
 def _nothing_cached() -> bool:
     """Return whether no output can come from DVC's cache or from a remote: this is the first run in a fresh clone."""
-    from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
-    try:
-        with Repo() as repo:
-            return not Path(repo.cache.local.path).exists() and not repo.config["remote"]
-    except DvcException:
-        return False
+    with Repo() as repo:
+        return not Path(repo.cache.local.path).exists() and not repo.config["remote"]
 
 
 def _graph() -> networkx.DiGraph:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -323,7 +321,7 @@ def test_what_is_compiled_depends_on_the_images_of_all_epochs(monkeypatch: pytes
     assert bool(seen) == compiled
 
 
-@pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="torch compiles with a C++ compiler")
+@pytest.mark.skipif(not machine.has_compiler(), reason="torch compiles with a C++ compiler")
 @pytest.mark.timeout(300)
 def test_a_compiled_run_learns_what_an_eager_one_does() -> None:
     teacher, _ = run()
