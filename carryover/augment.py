@@ -28,7 +28,14 @@ def crop_and_flip(images: Tensor, rows: Tensor, columns: Tensor, flips: Tensor, 
     b, h, w, _ = images.shape
     if padding:
         padded = F.pad(images, (0, 0, padding, padding, padding, padding))
-        # Every window is a view, so one gather picks all the crops: [b, 2p+1, 2p+1, c, h, w] -> [b, c, h, w].
-        windows = padded.unfold(1, h, 1).unfold(2, w, 1)
-        images = windows[torch.arange(b, device=images.device), rows, columns].permute(0, 2, 3, 1)
+        if images.requires_grad:
+            # Rows, then columns: the gradient of a gather has the size of what it was gathered from.
+            chosen = (rows[:, None] + torch.arange(h, device=images.device))[:, :, None, None]
+            padded = padded.gather(1, chosen.expand(-1, -1, *padded.shape[2:]))
+            chosen = (columns[:, None] + torch.arange(w, device=images.device))[:, None, :, None]
+            images = padded.gather(2, chosen.expand(-1, h, -1, padded.shape[3]))
+        else:
+            # Every window is a view, so one gather picks all the crops: [b, 2p+1, 2p+1, c, h, w] -> [b, c, h, w].
+            windows = padded.unfold(1, h, 1).unfold(2, w, 1)
+            images = windows[torch.arange(b, device=images.device), rows, columns].permute(0, 2, 3, 1)
     return torch.where(flips[:, None, None, None], images.flip(2), images)

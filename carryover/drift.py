@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 
 MEASURES = ["cosine", "relative_error", "explained"]
+RIGID = 1e-4  # of a class's drift, what deviates from its mean; less is rounding
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class ClassDrift:
         relative_error: |predicted - actual| / |actual|, Frobenius norms over the class's images; 0 is perfect, and 1 is what
             doing nothing scores.
         explained: share of the variance of actual drift that the prediction explains, 1 - |predicted - actual|^2 / |actual -
-            mean actual|^2: above 0 it beats the best shift of the whole class, which can only be known afterwards.
+            mean actual|^2: above 0 it beats the best shift of the whole class, which can only be known afterwards. None for a class
+            that moved as one.
     """
 
     label: int
@@ -76,7 +78,9 @@ def _class_drift(label: int, learned: int, age: int, predicted: np.ndarray, actu
     moved = lengths > 0
     cosine = float(np.mean((predicted * actual).sum(axis=1)[moved] / lengths[moved])) if moved.any() else None
     error, size, spread = (float(np.linalg.norm(side)) for side in (predicted - actual, actual, actual - actual.mean(axis=0)))
-    return ClassDrift(label, learned, age, len(actual), cosine, error / size if size > 0 else None, 1 - (error / spread) ** 2 if spread > 0 else None)
+    # A class that moved as one has no variance to explain; what rounding leaves of it is none either.
+    explained = 1 - (error / spread) ** 2 if spread > RIGID * size else None
+    return ClassDrift(label, learned, age, len(actual), cosine, error / size if size > 0 else None, explained)
 
 
 def project(current: np.ndarray, others: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -37,6 +37,11 @@ def unknown(what: str, name: str, accepted: Iterable[str]) -> str:
     return f"Unknown {what} {name!r}{hint} Accepted: {', '.join(names) or 'none'}."
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Return whether an error says that memory ran out: Python's own, torch's on a GPU, or torch's on a processor, which has no type."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "DefaultCPUAllocator" in str(error)
+
+
 def told(action: Callable[[], None], program: str, kept: str = "", advice: str = "") -> int:
     """Do what a program is for; say in one sentence on stderr what went wrong, if anything did.
 
@@ -64,7 +69,9 @@ def told(action: Callable[[], None], program: str, kept: str = "", advice: str =
         return 130
     except CarryoverError as error:
         message = str(error)
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
         message = f"{program} ran out of memory{kept}. {advice}"
     except OSError as error:
         message = f"{program} could not use {error.filename or 'a file'}: {error.strerror or error}{kept}."

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from carryover import artefacts, augment
-from carryover.errors import ArtefactError, ConfigurationError, DataError, TrainingError
+from carryover.errors import ArtefactError, ConfigurationError, DataError, TrainingError, out_of_memory
 from carryover.images import ImageSet, PackedImages, Shape, concatenate
 from carryover.machine import Machine
 from carryover.optimisers import AdamW
@@ -99,7 +99,9 @@ class ImageGenerator:
         generator = Generator(images.shape, len(classes), self.latent, self.width)
         try:
             weights = self._train(generator, images, learned.seed, learned.where)
-        except (torch.OutOfMemoryError, MemoryError) as error:
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error):
+                raise
             raise TrainingError(
                 f"A generator of width {self.width} and a batch of {self.batch_size} images need more memory than there is; lower the "
                 "generator's batch_size or width."

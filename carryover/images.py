@@ -29,8 +29,8 @@ _CHUNK_BYTES = 4 << 20
 _SERIAL_BELOW = 16
 
 
-class ImageSet(Protocol):
-    """n labelled images of one shape."""
+class ImageSource(Protocol):
+    """n labelled images of one shape, to be looked at."""
 
     @property
     def labels(self) -> np.ndarray:
@@ -40,6 +40,15 @@ class ImageSet(Protocol):
     def shape(self) -> Shape:
         """Height, width and channels of every image."""
 
+    def __len__(self) -> int: ...
+
+    def gather(self, indices: np.ndarray) -> np.ndarray:
+        """Return the pixels of the images at `indices` [b], a new uint8 array [b, h, w, c]."""
+
+
+class ImageSet(ImageSource, Protocol):
+    """n labelled images of one shape that are held as bytes, to be kept."""
+
     @property
     def nbytes(self) -> int:
         """The bytes that images and labels take."""
@@ -47,11 +56,6 @@ class ImageSet(Protocol):
     @property
     def encoding(self) -> str:
         """How the images are held: "packed" or "encoded"."""
-
-    def __len__(self) -> int: ...
-
-    def gather(self, indices: np.ndarray) -> np.ndarray:
-        """Return the pixels of the images at `indices` [b], a new uint8 array [b, h, w, c]."""
 
     def subset(self, indices: np.ndarray) -> ImageSet:
         """Return the set of the images at `indices`, in that order."""

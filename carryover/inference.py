@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from carryover import backbones
 from carryover.augment import normalise
-from carryover.images import ImageSet
+from carryover.images import ImageSource
 from carryover.machine import Machine
 
 BATCH = 500
@@ -25,13 +25,14 @@ def folded(network: backbones.Network) -> backbones.Network:
         if isinstance(module, backbones.BasicBlock):
             module.conv1, module.bn1 = fuse_conv_bn_eval(module.conv1, module.bn1), nn.Identity()  # type: ignore[assignment]
             module.conv2, module.bn2 = fuse_conv_bn_eval(module.conv2, module.bn2), nn.Identity()  # type: ignore[assignment]
-        elif isinstance(module, nn.Sequential) and len(module) > 1 and isinstance(module[0], nn.Conv2d) and isinstance(module[1], nn.BatchNorm2d):
+        # A subclass of a batch norm may do more than normalise: timm's also applies the activation.
+        elif isinstance(module, nn.Sequential) and len(module) > 1 and isinstance(module[0], nn.Conv2d) and type(module[1]) is nn.BatchNorm2d:
             module[0], module[1] = fuse_conv_bn_eval(module[0], module[1]), nn.Identity()
     return frozen
 
 
 @torch.inference_mode()
-def extract(network: backbones.Network, images: ImageSet, where: Machine, title: str = "extract") -> np.ndarray:
+def extract(network: backbones.Network, images: ImageSource, where: Machine, title: str = "extract") -> np.ndarray:
     """Return the features of `images` without augmentation, float32 [n, d], in the images' order."""
     frozen = folded(network).to(where.device).to(memory_format=torch.channels_last)
     features = np.empty((len(images), network.backbone.features), dtype=np.float32)

@@ -75,16 +75,18 @@ def results(table: pd.DataFrame) -> pd.DataFrame:
         ordered = group.sort_values("task")
         matrix: Sequence[Sequence[float]] = ordered["test_tasks"].tolist()
         test, validation = ordered["test_accuracy"].tolist(), ordered["validation_accuracy"].tolist()
+        # A bound that was measured after the last task alone has no course over the tasks.
+        whole = len(matrix) == len(matrix[-1])
         rows.append(
             dict(zip(KEYS, key, strict=True))
             | {
-                "average": 100 * metrics.average_incremental(test),
+                "average": 100 * metrics.average_incremental(test) if whole else math.nan,
                 "last": 100 * test[-1],
-                "forgetting": 100 * metrics.forgetting(matrix),
-                "backward_transfer": 100 * metrics.backward_transfer(matrix),
+                "forgetting": 100 * metrics.forgetting(matrix) if whole else math.nan,
+                "backward_transfer": 100 * metrics.backward_transfer(matrix) if whole else math.nan,
                 "bytes": int(ordered["bytes"].iloc[-1]),
                 "adapter_parameters": int(ordered["adapter_parameters"].iloc[-1]),
-                "validation_average": 100 * metrics.average_incremental(validation),
+                "validation_average": 100 * metrics.average_incremental(validation) if whole else math.nan,
             }
         )
     frame = pd.DataFrame(rows)
@@ -130,7 +132,7 @@ def summary(frame: pd.DataFrame, primary: str) -> dict[str, Any]:
     """Return the shown rows as nested mappings regime -> adapter (or "head") -> metric, for `dvc metrics`."""
     nested: dict[str, Any] = {}
     for row in shown(frame, primary).to_dict("records"):
-        cell = {name: round(row[name], 4) for name in ("average", "last", "forgetting", "bytes")}
+        cell = {name: round(row[name], 4) for name in ("average", "last", "forgetting", "bytes") if not pd.isna(row[name])}
         if not pd.isna(row["gap_closed_average"]):
             cell["gap_closed"] = round(row["gap_closed_average"], 4)
         nested.setdefault(row["regime"], {})["head" if row["adapter"] == "-" else row["adapter"]] = cell
@@ -227,7 +229,7 @@ def markdown(frame: pd.DataFrame, primary: str, seconds: Mapping[tuple[str, str]
     for row in shown(frame, primary).to_dict("records"):
         gap = "" if pd.isna(row["gap_closed_average"]) else f"{100 * row['gap_closed_average']:.0f}"
         time = seconds.get((row["regime"], row["adapter"]))
-        numbers = " | ".join(f"{row[name]:.1f}" for name in ("average", "last", "forgetting"))
+        numbers = " | ".join("" if pd.isna(row[name]) else f"{row[name]:.1f}" for name in ("average", "last", "forgetting"))
         lines.append(f"| {row['method']} | {numbers} | {gap} | {row['bytes']:,} | {'' if time is None else f'{time:.2f}'} |")
     return "\n".join(lines) + "\n"
 

@@ -110,7 +110,10 @@ def decode(storage: str, arrays: Mapping[str, np.ndarray]) -> np.ndarray:
         if arrays[name].dtype != dtype or arrays[name].shape != shape:
             raise ValueError(f"{name} are {arrays[name].dtype} {list(arrays[name].shape)} where {dtype} {list(shape)} is needed")
     if storage == "int8":
-        levels: np.ndarray = arrays["least"] + codes.astype(np.float32) * arrays["step"]
-        return levels
+        # In double precision, for a dimension may span more than the greatest float32.
+        levels = arrays["least"].astype(np.float64) + codes * arrays["step"].astype(np.float64)
+        limits = np.finfo(np.float32)
+        rounded: np.ndarray = np.clip(levels, limits.min, limits.max).astype(np.float32)
+        return rounded
     chosen = [part[codes[:, i]] for i, part in enumerate(arrays["centroids"].astype(np.float32))] if len(codes) else [np.empty((0, d), np.float32)]
     return np.concatenate(chosen, axis=1)

@@ -10,6 +10,7 @@ import logging
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from carryover import artefacts, augment, backbones
-from carryover.errors import ArtefactError, TrainingError
+from carryover.errors import ArtefactError, TrainingError, out_of_memory
 from carryover.images import ImageSet
 from carryover.inference import folded
 from carryover.machine import Machine
@@ -132,7 +133,8 @@ class Batches:
 
     def __post_init__(self) -> None:
         self.size = min(self.size, len(self.images))
-        self._labels = torch.from_numpy(np.asarray(self.images.labels)).to(self.device)
+        # A copy: the labels may be part of a file that cannot be written to.
+        self._labels = torch.tensor(np.asarray(self.images.labels), device=self.device)
         packed = getattr(self.images, "images", None)
         if packed is not None:
             self._resident = torch.from_numpy(packed).to(self.device)
@@ -151,7 +153,7 @@ class Batches:
                 yield self._resident[on_device], self._labels[on_device], random
             else:
                 decoded = torch.from_numpy(self.images.gather(rows.numpy()))
-                yield decoded.to(self.device), self._labels[rows.to(self.device)], random
+                yield decoded.to(self.device, non_blocking=True), self._labels[rows.to(self.device, non_blocking=True)], random
 
 
 def train(
@@ -181,8 +183,45 @@ def train(
         follow: called after each epoch.
 
     Raises:
-        TrainingError: if the loss is no longer finite, or the machine's memory is too small for the batch.
+        TrainingError: if there are fewer than two images, the loss is no longer finite, the machine's memory is too small, or torch
+            cannot compile the network.
     """
+    if len(images) < 2:
+        raise TrainingError(f"{title}: batch normalisation needs two images at least; there {'is one' if len(images) else 'is none'}.")
+    # What a network draws itself, as dropout does, comes from torch's own generator.
+    with _explained(title, min(settings.batch_size, len(images))), torch.random.fork_rng(["cuda"] if where.device.type == "cuda" else []):
+        return _train(network, teacher, images, regime, settings, where, seed, checkpoint, title, follow)
+
+
+@contextmanager
+def _explained(title: str, batch: int) -> Iterator[None]:
+    """Say what to do where memory runs out or torch cannot compile."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if out_of_memory(error):
+            raise TrainingError(
+                f"{title}: a batch of {batch} images needs more memory than there is; set training.batch_size to "
+                f"{max(batch // 2, 2)} or dataset.encoding to 'jpeg' to stream the images."
+            ) from error
+        if any(cls.__name__ == "TorchDynamoException" for cls in type(error).__mro__):
+            reason = str(error).strip().splitlines()[0]
+            raise TrainingError(f"{title}: torch cannot compile the network here ({reason}); set machine.compile to 'never'.") from error
+        raise
+
+
+def _train(
+    network: backbones.Network,
+    teacher: backbones.Network | None,
+    images: ImageSet,
+    regime: Regime,
+    settings: Training,
+    where: Machine,
+    seed: int,
+    checkpoint: Checkpoint | None,
+    title: str,
+    follow: Callable[[Epoch], None] | None,
+) -> list[float]:
     first = teacher is None
     epochs = settings.epochs if first else settings.increment_epochs
     network.to(where.device).to(memory_format=torch.channels_last).train()
@@ -197,21 +236,11 @@ def train(
     done, losses = checkpoint.load(network, optimiser) if checkpoint else (0, [])
     with tqdm(total=epochs * len(images), initial=done * len(images), desc=title, unit="img", disable=None, unit_scale=True) as bar:
         for epoch in range(done, epochs):
+            torch.manual_seed(derive(seed, "network", epoch))
             recorded = torch.zeros(2, len(batches), device=where.device)
             for i, (batch, labels, random) in enumerate(batches.epoch(epoch)):
                 rate = learning_rate(settings, first, (epoch * len(batches) + i) / steps)
-                try:
-                    recorded[:, i] = _step(student, frozen, batch, labels, regime, settings, optimiser, rate, where, random)
-                except (torch.OutOfMemoryError, MemoryError) as error:
-                    raise TrainingError(
-                        f"{title}: a batch of {len(labels)} images needs more memory than there is; set training.batch_size to "
-                        f"{max(len(labels) // 2, 2)} or dataset.encoding to 'jpeg' to stream the images."
-                    ) from error
-                except RuntimeError as error:
-                    if not any(cls.__name__ == "TorchDynamoException" for cls in type(error).__mro__):
-                        raise
-                    reason = str(error).strip().splitlines()[0]
-                    raise TrainingError(f"{title}: torch cannot compile the network here ({reason}); set machine.compile to 'never'.") from error
+                recorded[:, i] = _step(student, frozen, batch, labels, regime, settings, optimiser, rate, where, random)
                 bar.update(len(labels))
             _check(recorded[0], losses, epoch * len(batches), steps, settings, first, title)
             losses.append(float(recorded[0].mean()))
@@ -261,7 +290,7 @@ def _step(
     where: Machine,
     random: torch.Generator,
 ) -> Tensor:
-    rows, columns, flips = (t.to(where.device) for t in augment.draw(len(labels), settings.padding, settings.flip, random))
+    rows, columns, flips = (t.to(where.device, non_blocking=True) for t in augment.draw(len(labels), settings.padding, settings.flip, random))
     inputs = augment.normalise(augment.crop_and_flip(batch, rows, columns, flips, settings.padding), where.dtype)
     view = None
     if frozen is not None:

@@ -7,17 +7,22 @@ the task's own images leave empty, where the stored features of other classes li
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from carryover.augment import crop_and_flip, draw
-from carryover.images import ImageSet, PackedImages
+from carryover.images import ImageSet, Shape
 from carryover.seeds import derive, generator
 
 UNLABELLED = -1
+Crops = tuple[Tensor, Tensor, Tensor]
+"""Of each image the row and the column of its crop, and whether it is mirrored, as `carryover.augment.draw` draws them."""
 
 
 class Views:
@@ -42,28 +47,75 @@ class Views:
         self.flip = flip
         self.seed = seed
 
-    def of(self, images: ImageSet, exemplars: ImageSet, task: str) -> ImageSet:
+    def of(self, images: ImageSet, exemplars: ImageSet, task: str) -> Blends:
         """Return n x views images, made of n `images` of the `task` and of the `exemplars`, labelled -1: a blend has no class.
 
         Each is a crop, perhaps mirrored, blended with another one, whose share is uniform in 0 to 0.5.
         """
         random = generator(self.seed, "views", task)
         n, m = len(images), len(exemplars)
-        made = [np.empty((0, *images.shape), dtype=np.uint8)]
+        own, others, partners, shares = [], [], [], []
         for view in range(self.views):
-            own = self._augmented(images.gather(np.arange(n)), task, view, "own")
-            partners = random.permutation(n + m)[:n]
-            other = np.empty_like(own)
-            other[partners < n] = images.gather(partners[partners < n])
-            other[partners >= n] = exemplars.gather(partners[partners >= n] - n)
-            other = self._augmented(other, task, view, "other")
-            share = random.uniform(0, 0.5, size=(n, 1, 1, 1)).astype(np.float32)
-            made.append(np.rint(own * (1 - share) + other * share).astype(np.uint8))
-        stacked = np.concatenate(made)
-        return PackedImages(stacked, np.full(len(stacked), UNLABELLED, dtype=np.int64))
+            own.append(self._crops(n, task, view, "own"))
+            partners.append(random.permutation(n + m)[:n])
+            others.append(self._crops(n, task, view, "other"))
+            shares.append(random.uniform(0, 0.5, size=n).astype(np.float32))
+        return Blends(images, exemplars, self.padding, own, others, partners, shares)
 
-    def _augmented(self, images: np.ndarray, *names: object) -> np.ndarray:
-        batch = torch.from_numpy(images)
+    def _crops(self, n: int, *names: object) -> Crops:
         random = torch.Generator().manual_seed(derive(self.seed, "view", *names))
-        rows, columns, flips = draw(len(batch), self.padding, self.flip, random)
-        return crop_and_flip(batch, rows, columns, flips, self.padding).numpy()
+        return draw(n, self.padding, self.flip, random)
+
+
+@dataclass(frozen=True)
+class Blends:
+    """Views of n images, made when they are gathered: view v of image i is at v n + i.
+
+    Args:
+        images: of the task. exemplars: further partners, numbered after the images.
+        padding: of the crops.
+        own, others: for each view the crops of the images and of their partners. partners: for each view the n partners' numbers.
+        shares: for each view the partners' shares, [n].
+    """
+
+    images: ImageSet
+    exemplars: ImageSet
+    padding: int
+    own: Sequence[Crops]
+    others: Sequence[Crops]
+    partners: Sequence[np.ndarray]
+    shares: Sequence[np.ndarray]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """-1 for each, int64 [n x views]."""
+        return np.full(len(self), UNLABELLED, dtype=np.int64)
+
+    @property
+    def shape(self) -> Shape:
+        """Height, width and channels of every image."""
+        return self.images.shape
+
+    def __len__(self) -> int:
+        return len(self.images) * len(self.own)
+
+    def gather(self, indices: np.ndarray) -> np.ndarray:
+        """Return the pixels of the views at `indices` [b], a new uint8 array [b, h, w, c]."""
+        n = len(self.images)
+        made = np.empty((len(indices), *self.shape), dtype=np.uint8)
+        for view in np.unique(indices // max(n, 1)):
+            here = np.flatnonzero(indices // n == view)
+            rows = indices[here] - view * n
+            partners = self.partners[view][rows]
+            others = np.empty((len(here), *self.shape), dtype=np.uint8)
+            others[partners < n] = self.images.gather(partners[partners < n])
+            others[partners >= n] = self.exemplars.gather(partners[partners >= n] - n)
+            own = self._cropped(self.images.gather(rows), self.own[view], rows)
+            share = self.shares[view][rows, None, None, None]
+            made[here] = np.rint(own * (1 - share) + self._cropped(others, self.others[view], rows) * share).astype(np.uint8)
+        return made
+
+    def _cropped(self, pixels: np.ndarray, crops: Crops, rows: np.ndarray) -> np.ndarray:
+        chosen = torch.from_numpy(rows)
+        down, across, flips = (part[chosen] for part in crops)
+        return crop_and_flip(torch.from_numpy(pixels), down, across, flips, self.padding).numpy()

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from carryover import adapters, artefacts, registry
+from carryover import adapters, artefacts
 from stages import fitted, layout
-from stages.command import Stopwatch, parameters, run
+from stages.command import Stopwatch, run
 
 
 def main(regime: str, adapter: str, task: str) -> None:
     """Write the adapter of a task; after the first task there is nothing to carry, and an unfitted one is written."""
     clock = Stopwatch()
-    method = registry.build("adapters", adapter, parameters("adapters", adapter))
+    method = fitted.build(adapter)
     pairs = artefacts.read(layout.features(regime, task), "features", regime=regime, task=task)
     learns = pairs.fields["paired"]
     if learns:

@@ -16,7 +16,7 @@ def main(regime: str, adapter: str, task: str, previous: str) -> None:
     """Write the adapter of a task; after the first task there is nothing to carry, and an unfitted one is written."""
     clock = Stopwatch()
     where = Machine(**registry.checked(Machine, parameters("machine"), "machine"))
-    method = registry.build("adapters", adapter, parameters("adapters", adapter))
+    method = fitted.build(adapter)
     pairs = artefacts.read(layout.features(regime, task), "features", regime=regime, task=task)
     seen, seen_before = pairs.fields["seen"], pairs.fields["seen_before"]
     memory = Memory.read(layout.memory(regime, adapter, previous), regime=regime, adapter=adapter, task=previous, seen=seen_before)

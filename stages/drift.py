@@ -6,12 +6,12 @@ import json
 
 import numpy as np
 
-from carryover import artefacts, registry
+from carryover import artefacts
 from carryover.artefacts import replacing
 from carryover.drift import measure
 from carryover.errors import ArtefactError
 from stages import drifts, fitted, layout
-from stages.command import parameters, run
+from stages.command import run
 
 
 def main(regime: str, adapter: str, task: str, previous: str) -> None:
@@ -27,7 +27,7 @@ def main(regime: str, adapter: str, task: str, previous: str) -> None:
         )
     carried = before["carried"]
     if known:
-        method = registry.build("adapters", adapter, parameters("adapters", adapter))
+        method = fitted.build(adapter)
         carried = fitted.carry(method, learned, layout.adapter(regime, adapter, task), carried)
     stored, carried = (np.concatenate([old, current[known:]]) for old in (before["stored"], carried))
     rows = [drift.row() for drift in measure(stored, carried, current, labels, seen.fields["sizes"])]

@@ -6,7 +6,7 @@ import numpy as np
 
 from carryover import artefacts, backbones, registry, rehearsal
 from carryover.classes import lineage
-from carryover.images import read_images
+from carryover.images import ImageSource, read_images
 from carryover.inference import extract
 from carryover.machine import Machine
 from carryover.views import Views
@@ -31,7 +31,7 @@ def main(regime: str, task: str, previous: str) -> None:
 
     # Before the first task the network knows nothing that could be carried: there are no pairs.
     paired = before.classes > 0
-    parts = {"": images, "validation_": validation, "exemplar_": exemplars}
+    parts: dict[str, ImageSource] = {"": images, "validation_": validation, "exemplar_": exemplars}
     if paired:
         parts["view_"] = views.of(images, exemplars, task)
     tensors = {f"head_{name}": array for name, array in backbones.to_arrays(after.head).items()}

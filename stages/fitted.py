@@ -8,10 +8,20 @@ from typing import Any
 
 import numpy as np
 
-from carryover import artefacts
+from carryover import artefacts, registry
 from carryover.adapters import Adapter, parameter_count
 from carryover.errors import ArtefactError
 from stages import layout
+from stages.command import parameters
+
+
+def build(adapter: str) -> Any:
+    """Return the adapter with the parameters that params.yaml has, to be used on its machine.device."""
+    method = registry.build("adapters", adapter, parameters("adapters", adapter))
+    method.device = parameters("machine", "device")
+    if method.form is not None:
+        method.form.device = method.device
+    return method
 
 
 def write(method: Adapter | None, pairs: Mapping[str, Any], regime: str, adapter: str, task: str) -> None:

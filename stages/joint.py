@@ -24,8 +24,14 @@ def main(task: str) -> None:
     network = networks.initialise(parameters("backbone"), images.shape, derive(seed, "initialise"))
     network.head.grow(sum(manifest.sizes(task)), torch.Generator().manual_seed(derive(seed, "joint", task, "head")))
     follow = live.follow(f"joint-{task}")
-    training.train(network, None, images, Finetune(), settings, where, derive(seed, "joint", task), title=f"joint {task}", follow=follow)
+    inputs = [layout.seen(task), parameters("backbone", "source"), layout.sources("stages", "joint")]
+    checkpoint = training.Checkpoint(
+        layout.SCRATCH / f"joint-{task}.safetensors",
+        training.fingerprint(inputs, parameters("training"), parameters("machine"), parameters("backbone"), seed),
+    )
+    training.train(network, None, images, Finetune(), settings, where, derive(seed, "joint", task), checkpoint, f"joint {task}", follow)
     networks.write(layout.backbone("joint", task), network, regime="joint", task=task, seen=manifest.seen(task))
+    checkpoint.path.unlink(missing_ok=True)
     observe(network, "joint", task, budget, where)
 
 

@@ -19,7 +19,7 @@ def main(regime: str, adapter: str, task: str, previous: str) -> None:
     artefacts.check_same(layout.memory(regime, adapter, previous), "features", memory.features.shape[1], selected["features"].shape[1])
     learned = artefacts.read(layout.adapter(regime, adapter, task), "adapter", regime=regime, adapter=adapter, task=task, **seen)
 
-    method = registry.build("adapters", adapter, parameters("adapters", adapter))
+    method = fitted.build(adapter)
     if len(memory.counts):
         if not learned.fields["fitted"]:
             raise ArtefactError(f"{layout.adapter(regime, adapter, task)} is not fitted, but there is a memory to carry.")

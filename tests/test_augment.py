@@ -83,3 +83,19 @@ def test_normalise_maps_bytes_to_minus_two_to_two_with_channels_first(dtype: tor
     assert np.allclose(found.float().numpy(), expected, atol=1e-5 if dtype is torch.float32 else 0.02)
     assert found[0, :2, 0, 0].tolist() == [-2, 2]
     assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("padding", [0, 1, 3])
+def test_a_crop_s_gradient_goes_back_to_where_its_pixels_came_from(padding: int) -> None:
+    images = torch.from_numpy(pictures(5, 6, 4, 3)).double()
+    drawn = draw(5, padding, True, torch.Generator().manual_seed(0))
+    asked = images.clone().requires_grad_()
+    found = crop_and_flip(asked, *drawn, padding)
+    assert torch.equal(found, crop_and_flip(images, *drawn, padding))
+    weights = torch.rand(found.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    (gradient,) = torch.autograd.grad((found * weights).sum(), asked)
+    # Of each pixel the weight of the place that it is shown at, or zero.
+    places = crop_and_flip(torch.arange(1, 1 + images.numel(), dtype=torch.float64).reshape(images.shape), *drawn, padding)
+    expected = torch.zeros(1 + images.numel(), dtype=torch.float64)
+    expected[places.long().flatten()] = weights.flatten()
+    assert torch.equal(gradient, expected[1:].reshape(images.shape))

@@ -60,6 +60,13 @@ def test_a_network_that_did_not_move_leaves_shares_undefined() -> None:
     assert shifted.cosine == pytest.approx(1) and shifted.relative_error == pytest.approx(0, abs=1e-12)
 
 
+def test_a_class_that_moved_as_one_has_no_variance_to_explain_even_where_rounding_left_some() -> None:
+    current = STORED + 1
+    current[0, 0] = np.nextafter(current[0, 0], np.inf)
+    row = measure(STORED, STORED, current, LABELS, SIZES)[0]
+    assert row.explained is None and row.relative_error == pytest.approx(1)
+
+
 def test_features_that_do_not_belong_together_are_refused() -> None:
     with pytest.raises(ValueError, match="do not belong together"):
         measure(STORED, STORED[:5], STORED, LABELS, SIZES)

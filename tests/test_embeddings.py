@@ -200,6 +200,11 @@ def test_auto_saves_the_chosen_adapter_and_takes_candidates(tmp_path: Path) -> N
         AutoAdapter().fit(old[:2], new[:2])
 
 
+def test_auto_without_a_candidate_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="candidates is empty"):
+        AutoAdapter({}).fit(*_drifted("linear"))
+
+
 def test_a_grid_search_sets_numpy_numbers(tmp_path: Path) -> None:
     search = GridSearchCV(MLPAdapter(steps=2), {"seed": np.arange(2), "ridge": np.array([1e-3, 1e3], dtype=np.float32)}, cv=2).fit(
         *_drifted("linear")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from timm.layers import BatchNormAct2d
 from torch import nn
 
 from carryover import inference
@@ -54,6 +55,16 @@ def test_the_folded_network_gives_the_same_outputs(architecture: str, head: str)
     with torch.inference_mode():
         for expected, found in zip(network(inputs), frozen(inputs), strict=True):
             assert float((expected - found).abs().max()) < 1e-4 * float(expected.abs().max())
+
+
+def test_a_batch_norm_that_also_applies_the_activation_is_left_as_it_is() -> None:
+    network = randomised("small")
+    network.backbone = nn.Sequential(nn.Conv2d(3, 8, 3), BatchNormAct2d(8), nn.Conv2d(8, 8, 3), nn.BatchNorm2d(8))
+    frozen = folded(network.eval())
+    assert [type(module) for module in frozen.backbone.children()][1:2] == [BatchNormAct2d]
+    inputs = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.allclose(network.backbone(inputs), frozen.backbone(inputs), atol=1e-5)
 
 
 def test_folding_leaves_the_network_itself_alone() -> None:

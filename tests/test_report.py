@@ -49,6 +49,17 @@ def joint() -> dict[str, Any]:
     return cell("joint", "oracle", 2, [0.9, 0.9, 0.9], [0.95, 0.85, 0.9])
 
 
+def test_a_bound_that_was_measured_after_the_last_task_alone_has_its_accuracy_and_no_course() -> None:
+    frame = report.results(report.records([*cells(), joint()]))
+    row = row_of(frame, "oracle", regime="joint")
+    assert row["last"] == pytest.approx(90)
+    assert all(math.isnan(row[name]) for name in ("average", "forgetting", "backward_transfer", "validation_average"))
+    assert report.summary(frame, "softmax")["joint"]["oracle"] == {"last": pytest.approx(90), "bytes": 3000}
+    assert "| joint x oracle x softmax |  | 90.0 |  |" in report.markdown(frame, "softmax", {})
+    table = runs.aggregate(frame.assign(order=0, seed=0, setting="", seconds=math.nan))
+    assert "| joint x oracle x softmax |  | 90.0 |  |" in runs.markdown(table, ["softmax"])
+
+
 def row_of(frame: pd.DataFrame, adapter: str, classifier: str = "softmax", budget: int = 0, regime: str = "distill") -> dict[str, Any]:
     keys = (frame["regime"] == regime) & (frame["adapter"] == adapter) & (frame["classifier"] == classifier) & (frame["budget"] == budget)
     (row,) = frame[keys].to_dict("records")

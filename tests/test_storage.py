@@ -65,6 +65,7 @@ def test_int8_takes_dimensions_that_span_all_of_float32() -> None:
     rows = np.array([[-limit, 0], [limit, 1]], dtype=np.float32)
     written = storage.encode("int8", rows)
     assert all(np.isfinite(array).all() for array in written.values())
+    assert np.allclose(storage.decode("int8", written), rows, rtol=1e-6)
 
 
 def test_int8_takes_dimensions_that_span_next_to_nothing() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from carryover import augment, machine
 from carryover.backbones import Network, initialise, to_arrays
@@ -129,6 +130,27 @@ def test_a_killed_run_resumes_to_the_bytes_of_an_undisturbed_one(tmp_path: Path,
     assert state(resumed) == state(expected) and again == losses
 
 
+def test_dropout_is_drawn_from_the_seed_and_the_epoch_alone(tmp_path: Path) -> None:
+    def dropping() -> Network:
+        made = network()
+        made.backbone.stem.append(nn.Dropout(0.5))  # type: ignore[union-attr,operator]
+        return made
+
+    def learn(regime: Regime, checkpoint: Checkpoint | None = None) -> dict[str, bytes]:
+        student = dropping()
+        train(student, None, pictures(), regime, settings(), WHERE, 0, checkpoint)
+        return state(student)
+
+    torch.manual_seed(1)
+    before, expected = torch.get_rng_state(), learn(Finetune())
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(2)
+    checkpoint = Checkpoint(tmp_path / "checkpoint", "key")
+    with pytest.raises(KeyboardInterrupt):
+        learn(Interrupted(13), checkpoint)
+    assert learn(Finetune(), checkpoint) == expected != state(run()[0])
+
+
 def test_a_run_killed_in_its_first_epoch_starts_over(tmp_path: Path) -> None:
     checkpoint = Checkpoint(tmp_path / "checkpoint", "key")
     with pytest.raises(KeyboardInterrupt):
@@ -195,6 +217,32 @@ def test_running_out_of_memory_is_one_sentence() -> None:
 
     with pytest.raises(TrainingError, match=r"batch of 8 images.*training\.batch_size to 4 or"):
         run(regime=Greedy())
+
+
+def test_memory_that_torch_cannot_allocate_is_one_sentence_wherever_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Greedy(Finetune):
+        def loss(self, step: Step) -> dict[str, Tensor]:
+            return {"all": torch.empty(1 << 50, dtype=torch.uint8).float().sum()}
+
+    with pytest.raises(TrainingError, match=r"batch of 8 images.*training\.batch_size to 4 or"):
+        run(regime=Greedy())
+    monkeypatch.setattr(Batches, "__post_init__", lambda self: torch.empty(1 << 50, dtype=torch.uint8))
+    with pytest.raises(TrainingError, match=r"dataset\.encoding to 'jpeg'"):
+        run()
+
+
+@pytest.mark.parametrize(("count", "words"), [(0, "there is none"), (1, "there is one")])
+def test_training_on_fewer_than_two_images_is_refused(count: int, words: str) -> None:
+    with pytest.raises(TrainingError, match=f"two images at least; {words}"):
+        train(network(), None, pictures(count), Finetune(), settings(), WHERE, 0)
+
+
+def test_labels_that_cannot_be_written_to_are_no_cause_for_a_warning() -> None:
+    images = pictures()
+    images.labels.flags.writeable = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Batches(images, CPU, 8, 0)
 
 
 def test_encoded_images_train_to_the_bytes_of_packed_ones() -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from carryover.images import PackedImages
-from carryover.views import UNLABELLED, Views
+from carryover.views import UNLABELLED, Blends, Views
 
 
 def flat(values: list[int], size: int = 4, channels: int = 1) -> PackedImages:
@@ -17,9 +17,8 @@ def flat(values: list[int], size: int = 4, channels: int = 1) -> PackedImages:
     return PackedImages(images, np.arange(len(values)))
 
 
-def pixels(images: object) -> np.ndarray:
-    assert isinstance(images, PackedImages)
-    return images.images
+def pixels(views: Blends) -> np.ndarray:
+    return views.gather(np.arange(len(views)))
 
 
 NONE = flat([])

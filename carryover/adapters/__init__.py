@@ -48,10 +48,12 @@ class Adapter:
     Attributes:
         keeps: "vectors", or "means" for methods that keep one mean vector of each class and nothing else.
         form: how the memory is written down between tasks, where that is not as vectors.
+        device: where what is trained is trained: "cpu", "cuda", or "auto" for the GPU where there is one; as machine.device.
     """
 
     keeps: ClassVar[Literal["vectors", "means"]] = "vectors"
     form: Form | None = None
+    device: str = "auto"
 
     def fit(self, previous: np.ndarray, current: np.ndarray, labels: np.ndarray | None = None, head: Head | None = None) -> Self:
         """Learn the map from `previous` [n, d] to `current` [n, d]; row i of both is the same image, of class labels[i]."""

@@ -33,7 +33,7 @@ class MLPAdapter(Adapter):
             ridge solution A, b held fixed, both with the MLP's last layer at zero, so that training begins there.
         ridge: of the linear start, as in `LinearAdapter`.
         similarity: "cosine" is the paper's 1 - cos, which leaves a vector's length open; "squared" is the squared error
-            over the current features' mean variance, so that its size is comparable.
+            over the square of the current features' mean deviation, so that its size is comparable.
         similarity_weight: alpha, the weight of the similarity loss.
         classification_weight: the weight of the cross-entropy through the fixed classifier.
         steps: of Adam, with a cosine schedule.
@@ -81,6 +81,8 @@ class MLPAdapter(Adapter):
         """
         import torch
 
+        from carryover.machine import device_of
+
         before, after = check_pairs(previous, current, same_width=self.start == "identity")
         if labels is not None and np.shape(labels) != (len(before),):
             raise ValueError(f"{len(before)} pairs need as many labels; got {np.shape(labels)}.")
@@ -94,7 +96,8 @@ class MLPAdapter(Adapter):
         weights = [self._layer(a, b, random) for a, b in ((d, hidden), (hidden, hidden), (hidden, e))]
         if self.start != "none":
             weights[2] = (torch.zeros(e, hidden), torch.zeros(e))
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = device_of(self.device)
+        self._place(device)
         self.weights_ = [tensor.to(device).requires_grad_() for layer in weights for tensor in layer]
         if self.start == "none":
             with torch.no_grad():
@@ -152,17 +155,23 @@ class MLPAdapter(Adapter):
             optimiser.step(self.learning_rate * (1 + math.cos(math.pi * step / self.steps)) / 2)
 
     def _forward(self, x: torch.Tensor) -> torch.Tensor:
-        import torch
         from torch.nn import functional as F
 
         w1, b1, w2, b2, w3, b3 = self.weights_
-        standard = (x - torch.from_numpy(self.centre_).to(x.device)) / float(self.spread_)
+        centre, matrix, offset = self._fixed
+        standard = (x - centre) / float(self.spread_)
         hidden = F.linear(F.linear(standard, w1, b1).relu_(), w2, b2).relu_()
         nonlinear: torch.Tensor = float(self.target_spread_) * F.linear(hidden, w3, b3)
         if self.start == "none":
             return nonlinear
-        linear: torch.Tensor = x @ torch.from_numpy(self.matrix_).to(x.device) + torch.from_numpy(self.offset_).to(x.device)
+        linear: torch.Tensor = x @ matrix + offset
         return linear + nonlinear
+
+    def _place(self, device: torch.device) -> None:
+        """Put on the device what every step needs and none changes."""
+        import torch
+
+        self._fixed = [torch.from_numpy(array).to(device) for array in (self.centre_, self.matrix_, self.offset_)]
 
     def _similarity_loss(self, carried: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
         from torch.nn import functional as F
@@ -193,10 +202,13 @@ class MLPAdapter(Adapter):
         """Take back what `state` returned."""
         import torch
 
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        from carryover.machine import device_of
+
+        device = device_of(self.device)
         self.weights_ = [torch.from_numpy(arrays[f"weights/{i}"]).to(device) for i in range(6)]
         self.matrix_, self.offset_, self.centre_ = arrays["matrix"], arrays["offset"], arrays["centre"]
         self.spread_, self.target_spread_ = arrays["scales"]
+        self._place(device)
         return self
 
 

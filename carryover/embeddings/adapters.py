@@ -236,6 +236,8 @@ class AutoAdapter(EmbeddingAdapter):
         candidates = self.candidates
         if candidates is None:
             candidates = {name: cls() for name, cls in ADAPTERS.items() if square or name in ("linear", "mlp")}
+        if not candidates:
+            raise ConfigurationError("Parameter adapters.auto.candidates is empty: name one adapter at least, or None for all.")
         some = None if labels is None else np.asarray(labels)[rest]
         self.scores_ = {name: clone(adapter).fit(X[rest], y[rest], some).score(X[held_out], y[held_out]) for name, adapter in candidates.items()}
         unexplained = 1 - max(self.scores_.values())

@@ -17,9 +17,13 @@ NAMES = ("gaussian", "generator")
 
 
 class Form(Protocol):
-    """The interface of a form, and of its module's function `expand(arrays)`, which needs no parameters."""
+    """The interface of a form, and of its module's function `expand(arrays)`, which needs no parameters.
+
+    What is trained to condense is trained on the `device`, named as an adapter's.
+    """
 
     name: str
+    device: str
 
     def condense(self, features: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
         """Return arrays that stand for features [n, d], class by class, counts[c] rows of class c."""

@@ -33,6 +33,7 @@ class GaussianForm:
     """
 
     name = "gaussian"
+    device = "auto"
 
     def __init__(self, samples: Annotated[int, Field(gt=0)] = 500, storage: Literal["float16", "float32"] = "float16") -> None:
         self.samples = samples

@@ -53,6 +53,7 @@ class GeneratorForm:
     """
 
     name = "generator"
+    device = "auto"
 
     def __init__(
         self,
@@ -107,10 +108,11 @@ class GeneratorForm:
     def _train(self, rows: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
         import torch
 
+        from carryover.machine import device_of
         from carryover.optimisers import AdamW
         from carryover.sampling import BalancedRows
 
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = device_of(self.device)
         # All chance is drawn on the processor, so that the device does not change it.
         random = torch.Generator().manual_seed(derive(self.seed, "generator form"))
         x = torch.from_numpy(rows.astype(np.float32)).to(device)

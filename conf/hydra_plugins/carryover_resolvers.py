@@ -46,6 +46,8 @@ def paired(adapters: DictConfig, chasing: DictConfig) -> ListConfig:
 
 def preferred(name: str, names: DictConfig) -> str:
     """Return a name if it is among the names, else the last of them."""
+    if not names:
+        raise ValueError("The list of regimes or that of adapters is empty: name one of each at least.")
     return name if name in names else str(list(names)[-1])
 
 

@@ -62,6 +62,7 @@ def refused(project: Project, *command: str) -> str:
         ({"regimes__distill": {"temprature": 2.0}}, TRAIN, ["'temprature'", "did you mean 'temperature'"]),
         ({"trainings": {}}, KEEP, ["section in params.yaml", "'trainings'", "did you mean 'training'"]),
         ({"machine__device": "tpu"}, TRAIN, ["machine.device", "'tpu'"]),
+        ({"machine__device": "tpu", "adapters__mlp": {}}, ("adapt", "distill", "mlp", "task1"), ["machine.device", "'tpu'", "auto, cpu, cuda"]),
         ({"adapters": {"linera": {}}}, ADAPT, ["'linear'", "did you mean 'linera'"]),
         ({"adapters": None}, ADAPT, ["'adapters'", "mapping"]),
         ({"adapters__linear__ridge": "small"}, ADAPT, ["adapters.linear.ridge", "'small'"]),
