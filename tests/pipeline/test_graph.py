@@ -205,7 +205,8 @@ def test_a_stage_declares_the_parameters_it_reads(name: str, monkeypatch: pytest
     declared = set(stage.get("params", []))
     # Of `memory`, the empty state uses the storage type alone, and reads the section to check it.
     read = {"memory.storage" if parameter == "memory" and name in ("initialise", "begin") else parameter for parameter in _read(_module(stage))}
-    assert read == declared
+    # One parameter of a section that is read as a whole is declared with it.
+    assert {parameter for parameter in read if "." not in parameter or parameter.partition(".")[0] not in read} == declared
 
 
 @pytest.mark.parametrize("name", _pipeline())
