@@ -1,4 +1,4 @@
-"""Measure the hot paths and print a table: `python -m bench`, about five minutes on two idle cores."""
+"""Measure the hot paths and print a table: `python -m bench`, about five minutes on two idle cores; `pipeline` takes ten more."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from datetime import date
 from pathlib import Path
 
 PARTS = ("training", "herding", "adapters")
+LONG = ("pipeline",)
 
 
 def main() -> None:
     """Parse the command line, measure, print, and write where asked to."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}; all by default")
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS + LONG)}; by default all but the last")
     parser.add_argument("--images", type=Path, help="a folder with a folder a class to train on; by default crops of two photographs")
     parser.add_argument("--rounds", type=int, default=9, help="turns of each training loop")
     parser.add_argument("--steps", type=int, default=4, help="batches a turn")
     parser.add_argument("--threads", type=int, default=2, help="1 measures truly where others use the cores: two threads wait for each other")
-    parser.add_argument("--pipeline", action="store_true", help="also the overhead of a run with nothing to do (minutes)")
-    parser.add_argument("--write", action="store_true", help="write the table to bench/results.md")
+    parser.add_argument("--write", action="store_true", help="write the table to bench/results.md, or to bench/PART.md where one part is named")
     options = parser.parse_args()
     for part in options.parts:
-        if part not in PARTS:
-            parser.error(f"{part!r} is no part; parts are {', '.join(PARTS)}")
+        if part not in PARTS + LONG:
+            parser.error(f"{part!r} is no part; parts are {', '.join(PARTS + LONG)}")
     # Set before numpy and torch load. Waiting threads sleep: a shared machine needs their cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", str(options.threads))
@@ -48,14 +48,15 @@ def main() -> None:
         rows.append(features.herding_row(found))
     if "adapters" in parts:
         rows += features.adapter_rows(found)
-    if options.pipeline:
+    if "pipeline" in parts:
         rows.append(overhead.row())
     table = measure.table(rows)
     print(table)
     if options.write:
         command = " ".join(["python -m bench", *sys.argv[1:]])
         text = f"# Measured speed\n\n`{command}`, {date.today()}.\n\n```\n{heading}\n```\n\n{table}\n"
-        Path(__file__).with_name("results.md").write_text(text, encoding="utf-8")
+        name = options.parts[0] if len(options.parts) == 1 else "results"
+        Path(__file__).with_name(f"{name}.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
