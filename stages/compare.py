@@ -77,8 +77,11 @@ def main() -> None:
         clones.write(f"{options.name}/drift.csv", by_age.round(4).to_csv(index=False))
         text += f"\nPredicted against actual drift of old classes' test features, means over classes and tasks:\n\n{runs.drift_markdown(by_age)}"
         text += "\n![Drift, by age](drift.png)\n"
-    if not options.add and projections[0].size:
-        picture.projection(projections[0]).draw(folder / "projection.png")
+    if not options.add:
+        (folder / "projection.png").unlink(missing_ok=True)
+        if projections[0].size:
+            picture.projection(projections[0]).draw(folder / "projection.png")
+    if (folder / "projection.png").exists():
         text += "\n![Test features of the first three classes after the last task of the first run](projection.png)\n"
     clones.write(f"{options.name}/table.md", text)
     redraw.draw(folder)
