@@ -44,8 +44,9 @@ def draw(folder: Path) -> None:
         picture.storage(storages).draw(folder / "storage.png")
     if (folder / "drift.csv").exists():
         picture.drift(pd.read_csv(folder / "drift.csv")).draw(folder / "drift.png")
-    count = table["runs"].max()
-    title = "Accuracy over all classes seen" + (f", mean of {count} runs" if count > 1 else "")
+    least, most = table["runs"].min(), table["runs"].max()
+    count = f"{least} to {most}" if least < most else str(most)
+    title = "Accuracy over all classes seen" + (f", mean of {count} runs" if most > 1 else "")
     picture.curves(pd.read_csv(folder / "curves.csv").to_dict("records"), title).draw(folder / "curves.png")
 
 
