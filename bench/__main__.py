@@ -20,6 +20,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9, help="turns of each training loop")
     parser.add_argument("--steps", type=int, default=4, help="batches a turn")
     parser.add_argument("--threads", type=int, default=2, help="1 measures truly where others use the cores: two threads wait for each other")
+    parser.add_argument("--copy", type=Path, help="the folder of a `pipeline` that was stopped, to go on with; it stays")
     parser.add_argument("--write", action="store_true", help="write the table to bench/results.md, or to bench/PART.md where one part is named")
     options = parser.parse_args()
     for part in options.parts:
@@ -49,7 +50,7 @@ def main() -> None:
     if "adapters" in parts:
         rows += features.adapter_rows(found)
     if "pipeline" in parts:
-        rows.append(overhead.row())
+        rows.append(overhead.row(begun=options.copy))
     table = measure.table(rows)
     print(table)
     if options.write:

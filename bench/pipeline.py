@@ -23,11 +23,18 @@ SETTINGS = (
 )
 
 
-def row(repeats: int = 2) -> Row:
-    """Run ten one-class tasks of digits in a temporary copy of the project (minutes), then time runs that find nothing to do."""
+def row(repeats: int = 2, begun: Path | None = None) -> Row:
+    """Run ten one-class tasks of digits in a temporary copy of the project (minutes), then time runs that find nothing to do.
+
+    Where such a copy was `begun` and stopped, it is finished in place of a new one.
+    """
     with tempfile.TemporaryDirectory(prefix="carryover-bench-") as name:
-        copy = copied(Path(name))
-        run(copy, "dvc", "exp", "run", "--quiet", *(part for setting in SETTINGS for part in ("--set-param", setting)))
+        if begun:
+            copy = begun
+            run(copy, "python", "-m", "stages.repro")
+        else:
+            copy = copied(Path(name))
+            run(copy, "dvc", "exp", "run", "--quiet", *(part for setting in SETTINGS for part in ("--set-param", setting)))
         nothing = fastest(lambda: run(copy, "dvc", "repro", "--quiet"), repeats)
         start = fastest(lambda: run(copy, "dvc", "--version"), repeats)
         listed = fastest(lambda: run(copy, "dvc", "stage", "list"), repeats)
