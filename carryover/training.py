@@ -190,7 +190,35 @@ def train(
         raise TrainingError(f"{title}: batch normalisation needs two images at least; there {'is one' if len(images) else 'is none'}.")
     # What a network draws itself, as dropout does, comes from torch's own generator.
     with _explained(title, min(settings.batch_size, len(images))), torch.random.fork_rng(["cuda"] if where.device.type == "cuda" else []):
-        return _train(network, teacher, images, regime, settings, where, seed, checkpoint, title, follow)
+        first = teacher is None
+        epochs = settings.epochs if first else settings.increment_epochs
+        network.to(where.device).to(memory_format=torch.channels_last).train()
+        compiled = where.compiles(epochs * len(images))
+        student = Forward(network, where, compiled)
+        frozen = None
+        if teacher is not None and regime.needs_teacher:
+            frozen = Forward(folded(teacher).to(where.device).to(memory_format=torch.channels_last), where, compiled)
+        optimiser = SGD([parameter for parameter in network.parameters() if parameter.requires_grad], settings.momentum, settings.weight_decay)
+        batches = Batches(images, where.device, settings.batch_size, seed)
+        steps = epochs * len(batches)
+        done, losses = checkpoint.load(network, optimiser) if checkpoint else (0, [])
+        with tqdm(total=epochs * len(images), initial=done * len(images), desc=title, unit="img", disable=None, unit_scale=True) as bar:
+            for epoch in range(done, epochs):
+                torch.manual_seed(derive(seed, "network", epoch))
+                recorded = torch.zeros(2, len(batches), device=where.device)
+                for i, (batch, labels, random) in enumerate(batches.epoch(epoch)):
+                    rate = learning_rate(settings, first, (epoch * len(batches) + i) / steps)
+                    recorded[:, i] = _step(student, frozen, batch, labels, regime, settings, optimiser, rate, where, random)
+                    bar.update(len(labels))
+                _check(recorded[0], losses, epoch * len(batches), steps, settings, first, title)
+                losses.append(float(recorded[0].mean()))
+                bar.set_postfix(loss=f"{losses[-1]:.3f}")
+                if follow:
+                    follow(Epoch(epoch + 1, losses[-1], float(recorded[1].mean()), rate))
+                if checkpoint and epoch + 1 < epochs:
+                    checkpoint.save(epoch + 1, losses, network, optimiser)
+        network.eval()
+        return losses
 
 
 @contextmanager
@@ -208,49 +236,6 @@ def _explained(title: str, batch: int) -> Iterator[None]:
             reason = str(error).strip().splitlines()[0]
             raise TrainingError(f"{title}: torch cannot compile the network here ({reason}); set machine.compile to 'never'.") from error
         raise
-
-
-def _train(
-    network: backbones.Network,
-    teacher: backbones.Network | None,
-    images: ImageSet,
-    regime: Regime,
-    settings: Training,
-    where: Machine,
-    seed: int,
-    checkpoint: Checkpoint | None,
-    title: str,
-    follow: Callable[[Epoch], None] | None,
-) -> list[float]:
-    first = teacher is None
-    epochs = settings.epochs if first else settings.increment_epochs
-    network.to(where.device).to(memory_format=torch.channels_last).train()
-    compiled = where.compiles(epochs * len(images))
-    student = Forward(network, where, compiled)
-    frozen = None
-    if teacher is not None and regime.needs_teacher:
-        frozen = Forward(folded(teacher).to(where.device).to(memory_format=torch.channels_last), where, compiled)
-    optimiser = SGD([parameter for parameter in network.parameters() if parameter.requires_grad], settings.momentum, settings.weight_decay)
-    batches = Batches(images, where.device, settings.batch_size, seed)
-    steps = epochs * len(batches)
-    done, losses = checkpoint.load(network, optimiser) if checkpoint else (0, [])
-    with tqdm(total=epochs * len(images), initial=done * len(images), desc=title, unit="img", disable=None, unit_scale=True) as bar:
-        for epoch in range(done, epochs):
-            torch.manual_seed(derive(seed, "network", epoch))
-            recorded = torch.zeros(2, len(batches), device=where.device)
-            for i, (batch, labels, random) in enumerate(batches.epoch(epoch)):
-                rate = learning_rate(settings, first, (epoch * len(batches) + i) / steps)
-                recorded[:, i] = _step(student, frozen, batch, labels, regime, settings, optimiser, rate, where, random)
-                bar.update(len(labels))
-            _check(recorded[0], losses, epoch * len(batches), steps, settings, first, title)
-            losses.append(float(recorded[0].mean()))
-            bar.set_postfix(loss=f"{losses[-1]:.3f}")
-            if follow:
-                follow(Epoch(epoch + 1, losses[-1], float(recorded[1].mean()), rate))
-            if checkpoint and epoch + 1 < epochs:
-                checkpoint.save(epoch + 1, losses, network, optimiser)
-    network.eval()
-    return losses
 
 
 class Forward:
