@@ -57,6 +57,23 @@ def test_killed_training_goes_on_and_ends_with_the_same_bytes(copy: Project) -> 
     assert target.read_bytes() == whole
 
 
+def test_killed_joint_training_goes_on_and_ends_with_the_same_bytes(copy: Project) -> None:
+    copy.set(training__epochs=60)
+    target, checkpoint = copy.root / "data/backbones/joint/task1.safetensors", copy.root / "data/.scratch/joint-task1.safetensors"
+    copy.stage("joint", "task1")
+    whole = target.read_bytes()
+    assert not checkpoint.exists()
+    target.unlink()
+    process = copy.start(*copy.command("joint", "task1"))
+    _wait_for(checkpoint.exists)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert not target.exists()
+    done = artefacts.read_header(checkpoint, "checkpoint")["fields"]["epoch"]
+    copy.stage("joint", "task1")
+    assert 0 < done < 60 and target.read_bytes() == whole and not checkpoint.exists()
+
+
 def _kept(project: Project, content: bytes) -> Path:
     path = project.root / "whole.safetensors"
     path.write_bytes(content)
