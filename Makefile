@@ -44,6 +44,6 @@ lint: environment ## Check style and types
 bench: environment ## Time the engine against a plain loop, and each part against its floor
 	@python -m bench
 
-lock: environment ## Renew requirements.txt from requirements.in
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate requirements.in -o requirements.txt
+lock: environment ## Renew requirements.txt from pyproject.toml
+	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra test pyproject.toml -o requirements.txt
 
