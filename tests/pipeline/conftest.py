@@ -165,6 +165,13 @@ def ran(output: str) -> list[str]:
     return list(dict.fromkeys(match["ran"] or match["cached"] for match in RAN.finditer(output)))
 
 
+def without_network() -> list[str]:
+    """Return what a command is put behind so that it has no network, not even a loopback; nothing where that is not allowed."""
+    prefix = ["unshare", "--map-root-user", "--net"]
+    allowed = shutil.which("unshare") and subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode == 0
+    return prefix if allowed else []
+
+
 def error_of(done: subprocess.CompletedProcess[str]) -> str:
     """Return the error of a stage that must have failed as users are promised: exit code 1, one line, no traceback."""
     lines = [line for line in done.stderr.splitlines() if line.startswith("Error: ")]

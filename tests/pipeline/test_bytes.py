@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Callable
 
 import pytest
-from conftest import SOAK, Project
+from conftest import SOAK, Project, without_network
 
 STAGES = {
     "train": ("distill", "task1", "task0"),
@@ -19,13 +17,7 @@ STAGES = {
 }
 
 
-def without_network() -> list[str]:
-    """Return what a command is put behind so that it has no network, not even a loopback; nothing where that is not allowed."""
-    prefix = ["unshare", "--map-root-user", "--net"]
-    allowed = shutil.which("unshare") and subprocess.run([*prefix, "true"], capture_output=True, check=False).returncode == 0
-    return prefix if allowed else []
-
-
+@pytest.mark.skipif(not SOAK, reason="runs everything again, one stage after another: make soak; a part of it is in test_running.py")
 @pytest.mark.timeout(1500)
 def test_forced_again_in_another_folder_and_without_network_every_stage_gives_the_same_bytes(project: Project, copy: Project) -> None:
     prefix = without_network()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -85,8 +84,8 @@ PNG = b"\x89PNG"
 
 
 @pytest.mark.timeout(1600)
-def test_a_comparison_varies_what_a_regime_keeps_and_compares_within_bytes(fresh: Callable[[str], Project]) -> None:
-    project = fresh("varied")
+def test_a_comparison_varies_what_a_regime_keeps_and_compares_within_bytes(copy: Project) -> None:
+    project, before = copy, copy.digests("data")
     arguments = ["regimes=[rehearsal]", "adapters=[none]", "joint=never", "--orders", "0", "--vary", "rehearsal.exemplars.per_class=2"]
     arguments += ["--vary", "memory.storage=int8"]
     project.run(sys.executable, "-m", "stages.compare", "varied", *arguments, "--bytes", "3000", "--jobs", "2")
@@ -105,7 +104,7 @@ def test_a_comparison_varies_what_a_regime_keeps_and_compares_within_bytes(fresh
     assert set(pd.read_csv(folder / "drift.csv")["adapter"]) == {"none"}
     pictures = ("curves.png", "memory.png", "storage.png", "drift.png", "projection.png")
     assert all((folder / name).read_bytes().startswith(PNG) for name in pictures)
-    assert not (project.root / "data/tasks").exists(), "the workspace is as it was"
+    assert project.digests("data") == before, "the workspace is as it was"
     # Another regime, with the bound, joins the table.
     more = ["regimes=[finetune]", "adapters=[none]", "joint=last", "--orders", "0", "--add"]
     project.run(sys.executable, "-m", "stages.compare", "varied", *more)
@@ -119,11 +118,10 @@ def test_a_comparison_varies_what_a_regime_keeps_and_compares_within_bytes(fresh
 
 
 @pytest.mark.timeout(1600)
-def test_parameters_are_ranked_by_validation_accuracy(fresh: Callable[[str], Project]) -> None:
-    project = fresh("chosen")
+def test_parameters_are_ranked_by_validation_accuracy(copy: Project) -> None:
     arguments = ["regimes=[distill]", "adapters=[linear]", "joint=never", "--grid", "adapters.linear.ridge=0.003,1000"]
-    project.run(sys.executable, "-m", "stages.choose", "ridges", *arguments, "--cell", "distill,linear,softmax", "--cell", "distill,oracle,softmax")
-    lines = (project.root / "docs/results/ridges.md").read_text(encoding="utf-8").splitlines()
+    copy.run(sys.executable, "-m", "stages.choose", "ridges", *arguments, "--cell", "distill,linear,softmax", "--cell", "distill,oracle,softmax")
+    lines = (copy.root / "docs/results/ridges.md").read_text(encoding="utf-8").splitlines()
     header, _, *rows = [line.strip("| ").split(" | ") for line in lines if line.startswith("|")]
     assert header == ["adapters.linear.ridge", "distill x linear x softmax", "distill x oracle x softmax"]
     assert {row[0] for row in rows} == {"0.003", "1000"}

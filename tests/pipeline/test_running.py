@@ -7,12 +7,15 @@ import signal
 import sys
 from collections.abc import Callable
 
-from conftest import Project, ran
+from conftest import Project, ran, without_network
 
 
-def test_lanes_side_by_side_give_what_dvc_repro_gives(project: Project, fresh: Callable[[str], Project]) -> None:
+def test_lanes_side_by_side_give_what_dvc_repro_gives_in_another_folder_and_without_network(
+    project: Project, fresh: Callable[[str], Project]
+) -> None:
     plain = fresh("plain")
-    names = plain.repro("evaluate@distill-linear-task1", "evaluate_joint@task1")
+    done = plain.run(*without_network(), sys.executable, "-m", "dvc", "repro", "evaluate@distill-linear-task1", "evaluate_joint@task1")
+    names = ran(done.stdout)
     assert {"train@distill-task0", "train@distill-task1", "adapt@distill-linear-task1", "joint@task1"} <= set(names)
     assert "evaluate@finetune-none-task0" in project.lock()
     for name, entry in plain.lock().items():
