@@ -26,6 +26,8 @@ def main() -> None:
     for part in options.parts:
         if part not in PARTS + LONG:
             parser.error(f"{part!r} is no part; parts are {', '.join(PARTS + LONG)}")
+    if options.copy and not (options.copy / "dvc.yaml").is_file():
+        parser.error(f"--copy {options.copy}: there is no dvc.yaml, so it is not a copy of the project; leave --copy out to begin one")
     # Set before numpy and torch load. Waiting threads sleep: a shared machine needs their cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     os.environ.setdefault("OPENBLAS_NUM_THREADS", str(options.threads))
