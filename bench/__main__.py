@@ -1,4 +1,4 @@
-"""Measure the hot paths and print a table: `python -m bench`, about five minutes on two idle cores; `pipeline` takes ten more."""
+"""Measure the hot paths and print a table: `python -m bench`, about five minutes on two idle cores; `pipeline` takes half an hour more."""
 
 from __future__ import annotations
 
