@@ -169,9 +169,9 @@ def test_the_readme_shows_the_table_of_the_committed_run() -> None:
 
 def test_the_readme_shows_the_table_over_several_orders() -> None:
     shown = _rows(README.split("<!-- orders -->")[1].split("<!-- /orders -->")[0])
-    committed = _rows((ROOT / "docs/results/digits/table.md").read_text(encoding="utf-8"))
-    assert shown
-    assert [row for row in shown if row not in committed] == []
+    # The file has a table of drift behind that of the methods.
+    methods = (ROOT / "docs/results/digits/table.md").read_text(encoding="utf-8").split("\n\n")[1]
+    assert shown and shown == _rows(methods)
 
 
 def test_links_of_the_readme_lead_somewhere() -> None:
