@@ -55,7 +55,6 @@ ALIKE = (
     "adapters.mlp.start=",
     "'regimes=[rehearsal]'",
     "none,mine",
-    "experiment=features",
 )
 
 
