@@ -54,7 +54,6 @@ ALIKE = (
     "memory.storage=",
     "adapters.mlp.start=",
     "'regimes=[rehearsal]'",
-    "none,mine",
 )
 
 
