@@ -48,13 +48,7 @@ class MyAdapter(NoAdapter):
 
 
 # Words of experiments that other tests run too.
-ALIKE = (
-    "protocol=digits_long",
-    "memory=per_class",
-    "memory.storage=",
-    "adapters.mlp.start=",
-    "'regimes=[rehearsal]'",
-)
+ALIKE = ("protocol=digits_long", "memory=per_class", "memory.storage=", "adapters.mlp.start=", "'regimes=[rehearsal]'")
 
 
 def commands() -> list[str]:
