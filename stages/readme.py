@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 from carryover.artefacts import replacing
@@ -22,14 +21,10 @@ def main() -> None:
         if not mark or not end:
             raise ArtefactError(f"{README} has no pair of marks <!-- {name} --> and <!-- /{name} -->.")
         # The first table: a comparison's file has others behind it.
-        rows = itertools.takewhile(_is_row, itertools.dropwhile(lambda line: not _is_row(line), path.read_text(encoding="utf-8").splitlines()))
-        text = before + mark + "\n".join(rows) + "\n" + end + after
+        table = next((block for block in path.read_text(encoding="utf-8").split("\n\n") if block.startswith("|")), "")
+        text = before + mark + table.rstrip("\n") + "\n" + end + after
     with replacing(README) as path:
         path.write_text(text, encoding="utf-8")
-
-
-def _is_row(line: str) -> bool:
-    return line.startswith("|")
 
 
 if __name__ == "__main__":
