@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 from bench.measure import Row, fastest
+from stages.clones import COMPOSE
 
 ROOT = Path(__file__).resolve().parent.parent
 TASKS = 10
@@ -31,10 +32,10 @@ def row(repeats: int = 2, begun: Path | None = None) -> Row:
     with tempfile.TemporaryDirectory(prefix="carryover-bench-") as name:
         if begun:
             copy = begun
-            run(copy, "python", "-m", "stages.repro")
         else:
             copy = copied(Path(name))
-            run(copy, "dvc", "exp", "run", "--quiet", *(part for setting in SETTINGS for part in ("--set-param", setting)))
+            composed(copy)
+        run(copy, "python", "-m", "stages.repro")
         nothing = fastest(lambda: run(copy, "dvc", "repro", "--quiet"), repeats)
         start = fastest(lambda: run(copy, "dvc", "--version"), repeats)
         listed = fastest(lambda: run(copy, "dvc", "stage", "list"), repeats)
@@ -50,11 +51,16 @@ def copied(copy: Path) -> Path:
             shutil.copytree(source, copy / entry, ignore=shutil.ignore_patterns("__pycache__", "cache", "tmp"))
         elif source.exists():
             shutil.copy2(source, copy / entry)
-    # `dvc exp run` wants a commit.
+    # DVC wants a repository, and `dvc exp run` a commit.
     run(copy, "git", "init", "--quiet")
     run(copy, "git", "add", ".")
     run(copy, "git", "-c", "user.name=bench", "-c", "user.email=bench@localhost", "commit", "--quiet", "--message", "A copy to measure")
     return copy
+
+
+def composed(copy: Path) -> None:
+    """Give a copy of the project the parameters that are measured."""
+    run(copy, "python", "-c", COMPOSE, *SETTINGS)
 
 
 def run(folder: Path, *command: str) -> None:

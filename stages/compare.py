@@ -34,28 +34,32 @@ def main() -> None:
     )
     parser.add_argument("--bytes", nargs="*", type=int, default=[], help="add a table of all methods within so many bytes each")
     parser.add_argument("--add", action="store_true", help="add the rows to those that the table has, in place of the same cells' earlier ones")
+    parser.add_argument("--only-varied", action="store_true", help="with --add and --vary: leave out the rest as it is, which the table has already")
     clones.add_jobs(parser)
     options = parser.parse_args()
+    if options.only_varied and not (options.add and options.vary):
+        parser.error("--only-varied takes --add, for a table that has the other rows, and --vary, for what is run")
+    if options.only_varied and not (clones.RESULTS / options.name / "runs.csv").exists():
+        parser.error(f"--only-varied adds to a table, but there is no {clones.RESULTS / options.name / 'runs.csv'}; leave it out")
     for axis in options.vary:
         if "." not in axis.partition("=")[0] or not axis.partition("=")[2]:
             parser.error(f"--vary {axis!r} is not of the form PARAMETER=V1,V2, with a dot in the parameter's name")
     variations = [(axis.partition("=")[0], value) for axis in options.vary for value in axis.partition("=")[2].split(",")]
-    settings = [None, *variations]
+    settings = variations if options.only_varied else [None, *variations]
     runs_wanted = list(itertools.product(options.orders, options.seeds, settings))
     overrides = [[*options.overrides, f"protocol.seed={order}", f"seed={seed}", *_override(setting)] for order, seed, setting in runs_wanted]
     tables, curves, drifts, projections = [], [], [], []
     for (order, seed, setting), finished in zip(runs_wanted, clones.run_all(overrides, options.jobs), strict=True):
         table = finished.results.assign(order=order, seed=seed, setting="")
-        if setting:
-            table = _changed(table, *setting)
-        else:
-            curves.append(finished.curves)
-            drifts.append(finished.drift)
-            projections.append(finished.projection)
-        tables.append(table)
+        tables.append(_changed(table, *setting) if setting else table)
+        # Pictures show the rest as it is: a variation gives them columns and no rows.
+        shown = slice(0) if setting else slice(None)
+        curves.append(finished.curves[shown])
+        drifts.append(finished.drift[shown])
+        projections.append(finished.projection[shown])
     folder = clones.RESULTS / options.name
-    count = f"{len(curves)} {'run' if len(curves) == 1 else 'runs'}"
-    heading = f"{clones.made_by('compare')}: {count}{', mean ± standard deviation' if len(curves) > 1 else ''}.\n"
+    count = len(options.orders) * len(options.seeds)
+    heading = f"{clones.made_by('compare')}: {f'{count} runs, mean ± standard deviation' if count > 1 else '1 run'}.\n"
     everything, mean, by_age = pd.concat(tables), runs.mean_curves(pd.concat(curves)), report.drift_by_age(pd.concat(drifts))
     if options.add:
         heading = _heading(folder / "table.md") + heading

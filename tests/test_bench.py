@@ -62,7 +62,8 @@ def test_precisions_are_compared_on_held_out_images() -> None:
     assert set(found) == {"float32", "bfloat16"} and "bfloat16 - float32" in precision.summary(found)
 
 
-def test_experiments_run_in_the_copy_whose_overhead_is_measured(tmp_path: Path) -> None:
+def test_runs_in_the_copy_whose_overhead_is_measured_have_its_parameters(tmp_path: Path) -> None:
     copy = pipeline.copied(tmp_path)
-    pipeline.run(copy, "dvc", "exp", "run", "--quiet", "--set-param", "training.epochs=1", "sources")
+    pipeline.composed(copy)
+    pipeline.run(copy, "python", "-m", "dvc", "repro", "sources")
     assert "epochs: 1\n" in (copy / "params.yaml").read_text(encoding="utf-8")

@@ -115,6 +115,13 @@ def test_a_comparison_varies_what_a_regime_keeps_and_compares_within_bytes(copy:
     assert [line.count("stages.compare") for line in text.splitlines() if line.startswith("Made by")] == [1, 1]
     curves = pd.read_csv(folder / "curves.csv")
     assert set(curves[curves["adapter"] == "joint"]["regime"]) == {"rehearsal", "finetune"}
+    # One more budget joins them, and nothing else is run or drawn.
+    more = [*arguments[:5], "--vary", "rehearsal.exemplars.per_class=3", "--add", "--only-varied"]
+    project.run(sys.executable, "-m", "stages.compare", "varied", *more)
+    wider = pd.read_csv(folder / "table.csv").fillna({"setting": ""})
+    assert set(wider["setting"]) - set(together["setting"]) == {"exemplars.per_class=3"}
+    pd.testing.assert_frame_equal(wider[wider["setting"] != "exemplars.per_class=3"].reset_index(drop=True), together)
+    pd.testing.assert_frame_equal(pd.read_csv(folder / "curves.csv"), curves)
 
 
 @pytest.mark.timeout(1600)
