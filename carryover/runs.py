@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -55,14 +56,58 @@ def added(earlier: pd.DataFrame, new: pd.DataFrame, keys: Sequence[str]) -> pd.D
     return both.drop_duplicates([*keys], keep="last").reset_index(drop=True)
 
 
-def added_curves(earlier: pd.DataFrame, new: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of two curves.csv as one: the joint bound, which only one may have, stands in the panel of every regime."""
-    both = added(earlier, new, [column for column in new.columns if column != "accuracy"])
-    bound = both[both["adapter"] == "joint"].drop_duplicates("classes", keep="last")
-    own = both[both["adapter"] != "joint"]
+def earlier_share(earlier: pd.DataFrame, new: pd.DataFrame) -> dict[tuple[str, str], float]:
+    """Return the share that the `earlier` runs of a method have in the mean over them and the `new` ones, by its regime and adapter.
+
+    Both are rows as in `aggregate`; settings are left out, as in the tables of means. Methods of which a new run takes the
+    place of an earlier one, or which have no earlier run, are left out too: their means are those of the new runs alone.
+    A network's own head has the adapter "head", and that of the joint bound "joint", as in curves.csv.
+    """
+    before, now = _orders(earlier), _orders(new)
+    return {cell: len(before[cell]) / len(before[cell] | now[cell]) for cell in before.keys() & now.keys() if not before[cell] & now[cell]}
+
+
+def _orders(runs: pd.DataFrame) -> dict[tuple[str, str], set[tuple[int, int]]]:
+    orders: dict[tuple[str, str], set[tuple[int, int]]] = {}
+    for row in runs[runs["setting"] == ""].to_dict("records"):
+        adapter = row["adapter"] if row["adapter"] != "-" else "joint" if row["regime"] == "joint" else "head"
+        orders.setdefault((row["regime"], adapter), set()).add((row["order"], row["seed"]))
+    return orders
+
+
+def pooled(
+    earlier: pd.DataFrame, new: pd.DataFrame, values: Sequence[str], keys: Sequence[str], share: Mapping[tuple[str, str], float]
+) -> pd.DataFrame:
+    """Return the rows of two tables of means over runs: one that both have, by its `keys`, is the mean over the runs of both.
+
+    Args:
+        earlier: columns `regime`, `adapter`, and those named by the next two.
+        new: the same columns.
+        values: what is a mean.
+        keys: what tells rows apart.
+        share: of the earlier runs, from `earlier_share`; where it is not known, the new row takes the place of the earlier one.
+    """
+    both = new.merge(earlier[[*keys, *values]], on=[*keys], how="left", suffixes=("", " before"))
+    part = pd.Series([share.get(cell, 0.0) for cell in zip(both["regime"], both["adapter"], strict=True)], index=both.index, dtype=float)
+    for value in values:
+        before = both.pop(f"{value} before")
+        both[value] = both[value].where(before.isna() | (part == 0), part * before + (1 - part) * both[value])
+    return added(earlier, both, keys)
+
+
+def added_curves(earlier: pd.DataFrame, new: pd.DataFrame, share: Mapping[tuple[str, str], float] = types.MappingProxyType({})) -> pd.DataFrame:
+    """Return the rows of two curves.csv, `pooled`: the joint bound, which only one may have, stands in the panel of every regime."""
+    keys = [column for column in new.columns if column != "accuracy"]
+    own = pooled(earlier[earlier["adapter"] != "joint"], new[new["adapter"] != "joint"], ["accuracy"], keys, share)
+    bound = pooled(_bound(earlier), _bound(new), ["accuracy"], ["classes"], share)
     panels = [pd.concat([own[own["regime"] == regime], bound.assign(regime=regime)]) for regime in own["regime"].unique()]
     together: pd.DataFrame = pd.concat(panels).reset_index(drop=True)
     return together
+
+
+def _bound(curves: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the joint bound, once."""
+    return curves[curves["adapter"] == "joint"].drop_duplicates("classes", keep="last").assign(regime="joint")
 
 
 def markdown(table: pd.DataFrame, classifiers: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from carryover import registry, report, runs
+from carryover.drift import MEASURES
 from stages import clones, picture, redraw
 from stages.command import guard
 
@@ -63,9 +64,11 @@ def main() -> None:
     everything, mean, by_age = pd.concat(tables), runs.mean_curves(pd.concat(curves)), report.drift_by_age(pd.concat(drifts))
     if options.add:
         heading = _heading(folder / "table.md") + heading
-        everything = runs.added(_table(folder / "runs.csv", everything), everything, [*runs.CELL, "order", "seed"])
-        mean = runs.added_curves(_table(folder / "curves.csv", mean), mean)
-        by_age = runs.added(_table(folder / "drift.csv", by_age), by_age, ["regime", "adapter", "age"])
+        earlier = _table(folder / "runs.csv", everything)
+        share = runs.earlier_share(earlier, everything)
+        everything = runs.added(earlier, everything, [*runs.CELL, "order", "seed"])
+        mean = runs.added_curves(_table(folder / "curves.csv", mean), mean, share)
+        by_age = runs.pooled(_table(folder / "drift.csv", by_age), by_age, MEASURES, ["regime", "adapter", "age"], share)
     table = runs.aggregate(everything)
     clones.write(f"{options.name}/runs.csv", everything.round(4).to_csv(index=False))
     clones.write(f"{options.name}/table.csv", table.round(4).to_csv(index=False))

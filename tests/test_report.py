@@ -346,6 +346,33 @@ def test_the_bound_stands_in_every_panel_of_curves_put_together(bound_first: boo
     assert panels == {"lwf": {"head": 50.0, "joint": 90.0}, "distill": {"head": 40.0, "joint": 90.0}}
 
 
+def test_curves_of_further_orders_are_the_mean_over_all_and_those_of_the_same_take_their_place() -> None:
+    def ran(*orders: int) -> pd.DataFrame:
+        cells = [("lwf", "-"), ("lwf", "mlp"), ("joint", "-")]
+        return pd.DataFrame([{"regime": r, "adapter": a, "setting": "", "order": order, "seed": 0} for order in orders for r, a in cells])
+
+    def curves(accuracy: float) -> pd.DataFrame:
+        same = {"regime": "lwf", "classifier": "head", "task": 0, "classes": 4}
+        return pd.DataFrame([same | {"method": adapter, "adapter": adapter, "accuracy": accuracy} for adapter in ("head", "mlp", "joint")])
+
+    share = runs.earlier_share(ran(0), ran(1, 2))
+    assert share == {("lwf", "head"): 1 / 3, ("lwf", "mlp"): 1 / 3, ("joint", "joint"): 1 / 3}
+    assert runs.added_curves(curves(60.0), curves(30.0), share)["accuracy"].tolist() == pytest.approx([40.0] * 3)
+    assert runs.earlier_share(ran(0, 1), ran(1, 2)) == {} == runs.earlier_share(ran(0), ran(0))
+    assert runs.added_curves(curves(60.0), curves(30.0))["accuracy"].tolist() == [30.0] * 3
+    varied = runs.earlier_share(ran(0).assign(setting="exemplars.per_class=2"), ran(1))
+    assert varied == {}, "the curves are of the rest as it is"
+
+
+def test_drift_of_further_orders_is_the_mean_over_all_where_both_are_defined() -> None:
+    def drift(value: float, cosine: float) -> pd.DataFrame:
+        return pd.DataFrame([{"regime": "lwf", "adapter": "mlp", "age": 1, "explained": value, "cosine": cosine}])
+
+    keys, values = ["regime", "adapter", "age"], ["explained", "cosine"]
+    pooled = runs.pooled(drift(0.2, math.nan), drift(0.8, 0.5), values, keys, {("lwf", "mlp"): 0.25})
+    assert pooled[values].to_numpy().tolist() == [pytest.approx([0.65, 0.5])]
+
+
 def test_without_other_storages_there_is_nothing_to_compare() -> None:
     assert runs.storages(runs.aggregate(several_runs())).empty
 
