@@ -13,8 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bench.pipeline import copied, run
-from stages.clones import COMPOSE
+from bench.pipeline import composed, copied, run
 
 SETTINGS = ("protocol.sizes=[4]", "regimes=[distill]", "adapters=[mlp]", "joint=never", "memory=per_class", "memory.per_class=20")
 IMAGES = 60
@@ -27,7 +26,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="carryover-bench-") as name:
         copy = copied(Path(name))
-        run(copy, sys.executable, "-c", COMPOSE, *SETTINGS)
+        composed(copy, SETTINGS)
         run(copy, "dvc", "repro", "--quiet", "bundle")
         print("| growth | classes | stages | seconds | processor seconds | memory bytes |\n|--:|--:|--:|--:|--:|--:|")
         for number, pair in enumerate(itertools.islice(itertools.combinations(range(10), 2), options.growths), 1):

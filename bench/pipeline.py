@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.measure import Row, fastest
@@ -34,7 +35,7 @@ def row(repeats: int = 2, begun: Path | None = None) -> Row:
             copy = begun
         else:
             copy = copied(Path(name))
-            composed(copy)
+            composed(copy, SETTINGS)
         run(copy, "python", "-m", "stages.repro")
         nothing = fastest(lambda: run(copy, "dvc", "repro", "--quiet"), repeats)
         start = fastest(lambda: run(copy, "dvc", "--version"), repeats)
@@ -58,9 +59,9 @@ def copied(copy: Path) -> Path:
     return copy
 
 
-def composed(copy: Path) -> None:
-    """Give a copy of the project the parameters that are measured."""
-    run(copy, "python", "-c", COMPOSE, *SETTINGS)
+def composed(copy: Path, settings: Sequence[str]) -> None:
+    """Give a copy of the project the parameters that are measured, as `dvc exp run -S` composes them."""
+    run(copy, "python", "-c", COMPOSE, *settings)
 
 
 def run(folder: Path, *command: str) -> None:

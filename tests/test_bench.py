@@ -64,6 +64,6 @@ def test_precisions_are_compared_on_held_out_images() -> None:
 
 def test_runs_in_the_copy_whose_overhead_is_measured_have_its_parameters(tmp_path: Path) -> None:
     copy = pipeline.copied(tmp_path)
-    pipeline.composed(copy)
+    pipeline.composed(copy, pipeline.SETTINGS)
     pipeline.run(copy, "python", "-m", "dvc", "repro", "sources")
     assert "epochs: 1\n" in (copy / "params.yaml").read_text(encoding="utf-8")
