@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -95,7 +94,7 @@ def pooled(
     return added(earlier, both, keys)
 
 
-def added_curves(earlier: pd.DataFrame, new: pd.DataFrame, share: Mapping[tuple[str, str], float] = types.MappingProxyType({})) -> pd.DataFrame:
+def added_curves(earlier: pd.DataFrame, new: pd.DataFrame, share: Mapping[tuple[str, str], float]) -> pd.DataFrame:
     """Return the rows of two curves.csv, `pooled`: the joint bound, which only one may have, stands in the panel of every regime."""
     keys = [column for column in new.columns if column != "accuracy"]
     own = pooled(earlier[earlier["adapter"] != "joint"], new[new["adapter"] != "joint"], ["accuracy"], keys, share)

@@ -341,7 +341,7 @@ def test_the_bound_stands_in_every_panel_of_curves_put_together(bound_first: boo
 
     with_bound = pd.DataFrame([curve("lwf", "head", 50.0), curve("lwf", "joint", 90.0)])
     without = pd.DataFrame([curve("distill", "head", 40.0)])
-    together = runs.added_curves(*((with_bound, without) if bound_first else (without, with_bound)))
+    together = runs.added_curves(*((with_bound, without) if bound_first else (without, with_bound)), {})
     panels = {regime: dict(zip(part["adapter"], part["accuracy"], strict=True)) for regime, part in together.groupby("regime")}
     assert panels == {"lwf": {"head": 50.0, "joint": 90.0}, "distill": {"head": 40.0, "joint": 90.0}}
 
@@ -359,7 +359,7 @@ def test_curves_of_further_orders_are_the_mean_over_all_and_those_of_the_same_ta
     assert share == {("lwf", "head"): 1 / 3, ("lwf", "mlp"): 1 / 3, ("joint", "joint"): 1 / 3}
     assert runs.added_curves(curves(60.0), curves(30.0), share)["accuracy"].tolist() == pytest.approx([40.0] * 3)
     assert runs.earlier_share(ran(0, 1), ran(1, 2)) == {} == runs.earlier_share(ran(0), ran(0))
-    assert runs.added_curves(curves(60.0), curves(30.0))["accuracy"].tolist() == [30.0] * 3
+    assert runs.added_curves(curves(60.0), curves(30.0), {})["accuracy"].tolist() == [30.0] * 3
     varied = runs.earlier_share(ran(0).assign(setting="exemplars.per_class=2"), ran(1))
     assert varied == {}, "the curves are of the rest as it is"
 

@@ -1,4 +1,4 @@
-"""The README: each of its commands is run, in its order, on a small project; its table is that of the committed run.
+"""The README: each of its commands is run, in its order, on a small project; its tables are those of the committed results.
 
 Experiments that other tests run too are run here by `make soak` alone; otherwise their parameters are composed and checked.
 """
@@ -19,6 +19,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from carryover import registry
+from stages.readme import tables
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # Few stages, for the README has many commands: one regime, two adapters, two tasks.
@@ -159,11 +160,11 @@ def test_the_readme_shows_the_table_of_the_committed_run() -> None:
     assert shown and shown == _rows(_committed("metrics/table.md"))
 
 
-def test_the_readme_shows_the_table_over_several_orders() -> None:
-    shown = _rows(README.split("<!-- orders -->")[1].split("<!-- /orders -->")[0])
-    # The file has a table of drift behind that of the methods.
-    methods = (ROOT / "docs/results/digits/table.md").read_text(encoding="utf-8").split("\n\n")[1]
-    assert shown and shown == _rows(methods)
+@pytest.mark.parametrize("name", ["orders", "within"])
+def test_the_readme_shows_the_tables_of_the_committed_comparisons(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    shown = _rows(README.split(f"<!-- {name} -->")[1].split(f"<!-- /{name} -->")[0])
+    assert len(shown) > 10 and shown == _rows(tables()[name])
 
 
 def test_links_of_the_readme_lead_somewhere() -> None:
