@@ -9,6 +9,7 @@ keys in safetensors metadata is not fixed, and the same artefact must have the s
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import math
 import os
@@ -217,6 +218,12 @@ def arrays(path: str | os.PathLike[str]) -> dict[str, tuple[np.dtype, tuple[int,
     with safe_open(path, framework="numpy") as handle:
         slices = {name: handle.get_slice(name) for name in handle.keys()}  # noqa: SIM118 (not a mapping)
         return {name: (types[found.get_dtype()], tuple(found.get_shape())) for name, found in slices.items()}
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """Return the digest of a file's content, 64 hexadecimal digits."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def check_same(path: str | os.PathLike[str], what: str, found: object, needed: object) -> None:

@@ -105,7 +105,7 @@ def probabilities(scores: np.ndarray) -> np.ndarray:
 
 
 def fit_nme(features: np.ndarray, labels: np.ndarray, classes: int, penalty: float) -> Cosine:
-    """Return the scores of the nearest mean: minus half the squared distance to it, on features of unit length.
+    """Return the scores of the nearest mean on features of unit length: cosines, which fall as the distance to a mean grows.
 
     Args:
         features: [n, d]. labels: int [n], each class present. classes: how many. penalty: not used.

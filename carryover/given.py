@@ -29,7 +29,7 @@ from safetensors import SafetensorError, safe_open
 
 from carryover import artefacts
 from carryover.artefacts import replacing
-from carryover.classes import Entry, lineage, write_register
+from carryover.classes import Entry, lineage, read_register, write_register
 from carryover.errors import ArtefactError, DataError, unknown
 
 KIND = "features"
@@ -70,7 +70,7 @@ def prepare(section: Features, register_path: str | os.PathLike[str], output_fol
     """Check the files of all tasks, write them as artefacts to `output_folder` with an index, register their classes; return what was found.
 
     Raises:
-        DataError: for the first file that is missing, damaged, or does not fit the others.
+        DataError: for the first file that is missing, damaged, or does not fit the others, and if the register is of another data set.
     """
     folder, output = Path(section.path), Path(output_folder)
     tasks: list[Task] = []
@@ -89,9 +89,10 @@ def prepare(section: Features, register_path: str | os.PathLike[str], output_fol
         tasks.append(Task(name, classes, len(train["labels"])))
     if not tasks:
         raise DataError(f"{folder} has no folder task0 with the features of the first task.")
+    entries = _extended(register_path, [Entry(label, i, str(label)) for i, task in enumerate(tasks) for label in task.classes], folder)
     with replacing(output / INDEX) as path:
         path.write_text(json.dumps({KIND: [vars(task) for task in tasks]}, indent=1) + "\n", encoding="utf-8")
-    write_register(register_path, [Entry(label, i, str(label)) for i, task in enumerate(tasks) for label in task.classes])
+    write_register(register_path, entries)
     items = sum(task.items for task in tasks)
     return f"{len(tasks)} tasks, {sum(len(task.classes) for task in tasks)} classes, {items:,} training items with features of {d} dimensions"
 
@@ -107,6 +108,18 @@ def tasks_of(folder: str | os.PathLike[str]) -> list[Task] | None:
         return [Task(**task) for task in index[KIND]] if KIND in index else None
     except (OSError, ValueError, TypeError) as error:
         raise ArtefactError(f"Cannot read the index of the data set in {folder}: {error}.") from error
+
+
+def _extended(register_path: str | os.PathLike[str], found: list[Entry], folder: Path) -> list[Entry]:
+    """Return the classes found, or those registered if these are as many and more: labels never change."""
+    known = read_register(register_path) if os.path.exists(register_path) else []
+    for before, now in zip(known, found, strict=False):
+        if before != now:
+            raise DataError(
+                f"{register_path} has the class {before.name!r} of generation {before.generation} where {folder} brings {now.name!r} with "
+                f"task{now.generation}: it is of another data set; choose another dataset.name, or delete it to start over."
+            )
+    return max(found, known, key=len)
 
 
 def _read(path: Path, part: str) -> dict[str, np.ndarray]:

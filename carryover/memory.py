@@ -54,12 +54,12 @@ class Budget:
         self.seed = seed
 
     def rows(self, classes: int, d: int, fields: Mapping[str, Any]) -> int | None:
-        """Return the most rows that one of `classes` classes may keep, or None for all of them.
+        """Return the most rows that one of `classes` classes may keep, or None for all of them, as where there is no class.
 
         Raises:
             ConfigurationError: if not even one row a class fits.
         """
-        if self.per_class is not None:
+        if self.per_class is not None or not classes:
             return self.per_class
         if self.total is not None:
             limit, asked = self.total // classes, f"memory.total is {self.total} vectors"

@@ -37,7 +37,7 @@ def records(cells: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     """Return one row for each regime, adapter, classifier, budget and task.
 
     The network's own head does not depend on the adapter: it is kept once, as adapter "-". A `budget` of 0 means the
-    whole memory.
+    whole memory, and is every larger budget: of a task after which no class has more rows than that, the row is the whole memory's.
     """
     rows = []
     for cell in cells:
@@ -57,7 +57,13 @@ def records(cells: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
                 row[f"{part}_accuracy"] = _number(record[part]["accuracy"])
                 row[f"{part}_tasks"] = [_number(value) for value in record[part]["tasks"]]
             rows.append(row)
-    return pd.DataFrame(rows).drop_duplicates([*KEYS, "task"]).reset_index(drop=True)
+    table = pd.DataFrame(rows).drop_duplicates([*KEYS, "task"])
+    larger = []
+    for _, method in table.groupby(KEYS[:3], sort=False):
+        whole = method[method["budget"] == 0]
+        for budget, own in method[method["budget"] > 0].groupby("budget", sort=False):
+            larger.append(whole[~whole["task"].isin(own["task"])].assign(budget=budget))
+    return pd.concat([table, *larger]).reset_index(drop=True)
 
 
 def _number(value: float | None) -> float:
@@ -119,10 +125,11 @@ def method_name(regime: str, adapter: str, classifier: str) -> str:
 def shown(frame: pd.DataFrame, primary: str) -> pd.DataFrame:
     """Return the rows of the summary and the table: the whole memory under the classifier that belongs to it, and the heads.
 
-    That is the `primary` one, or the one of a method that is known by another: iCaRL's is the nearest mean.
+    That is the `primary` one, or the one that belongs to a method, as the nearest mean to iCaRL. Softmax belongs to none in this sense:
+    it stands for any trained classifier, so that adapters are compared under the same one.
     """
     present = set(frame[["regime", "adapter", "classifier"]].itertuples(index=False, name=None))
-    own = {cell[:2]: cell[2] for cell in NAMES if cell in present}
+    own = {cell[:2]: cell[2] for cell in NAMES if cell in present and cell[2] != "softmax"}
     rows = [c == own.get((r, a), primary) or a == "-" for r, a, c in frame[["regime", "adapter", "classifier"]].itertuples(index=False)]
     kept: pd.DataFrame = frame[(frame["budget"] == 0) & pd.Series(rows, index=frame.index, dtype=bool)]
     return kept.reset_index(drop=True)

@@ -137,7 +137,9 @@ def within(table: pd.DataFrame, limit: int) -> pd.DataFrame:
     """
     fits = table[(table["bytes"] <= limit) & (table["adapter"] != "oracle") & (table["regime"] != "joint")]
     # Of equal ones (exemplars that are kept as images, used in part) the largest budget, whose 0 stands for everything.
-    ordered = fits.assign(rank=fits["budget"].replace(0, float("inf"))).sort_values(["validation_average_mean", "bytes", "rank"], kind="stable")
+    ordered = fits.assign(rank=fits["budget"].replace(0, float("inf"))).sort_values(
+        ["validation_average_mean", "bytes", "rank"], kind="stable", na_position="first"
+    )
     best = ordered.groupby(METHOD, sort=False).tail(1)
     return best.drop(columns="rank").sort_values("average_mean", ascending=False).reset_index(drop=True)
 

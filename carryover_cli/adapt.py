@@ -26,7 +26,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stored", metavar="STORED", type=Path, required=True, help="the vectors to carry")
     parser.add_argument("--out", metavar="OUT", type=Path, required=True, help="where the carried vectors go")
     parser.add_argument(
-        "--adapter", metavar="NAME", default="auto", help="none, sdc, linear, mlp, or auto (default): the one that carries held-out pairs best"
+        "--adapter",
+        metavar="NAME",
+        default="auto",
+        help="none, sdc, linear, mlp, or auto (default): the simplest that carries held-out pairs as well as the best",
     )
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the mlp's training and of the choice of held-out pairs (default: 0)")
     parser.add_argument("--dtype", metavar="TYPE", help="of the carried vectors: float16, float32 or float64 (default: as stored)")

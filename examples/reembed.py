@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import os
 from pathlib import Path
 
 import faiss
@@ -27,7 +26,7 @@ from carryover.artefacts import replacing
 from carryover.backbones import Network, initialise
 from carryover.embeddings import ADAPTERS, AutoAdapter, make
 from carryover.errors import ConfigurationError
-from carryover.images import ImageSet, concatenate
+from carryover.images import ImageSet, concatenate, processors
 from carryover.inference import extract
 from carryover.machine import Machine
 from carryover.seeds import derive, generator
@@ -51,7 +50,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("docs/results/reembed"), help="where results go (default: docs/results/reembed)")
     parser.add_argument("--size", type=int, default=32, help="pixels of an image's side (default: 32)")
     parser.add_argument("--epochs", type=int, default=4, help="of the old network; new ones have half as many, on twice the classes (default: 4)")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="of the networks (default: one a processor)")
+    parser.add_argument("--threads", type=int, default=processors(), help="of the networks (default: one a processor)")
     parser.add_argument("--pairs", type=int, nargs="+", default=[100, 300, 1000, 3000, 10000], help="numbers of pairs to fit on")
     options = parser.parse_args()
     for name, least in {"size": 8, "epochs": 1, "threads": 1}.items():

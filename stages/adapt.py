@@ -21,7 +21,7 @@ def main(regime: str, adapter: str, task: str) -> None:
         # Features that were given may come without a head.
         method.fit(previous, current, labels, adapters.head_of(pairs.tensors) if "head_weight" in pairs.tensors else None)
     fitted.write(method if learns else None, pairs.fields, regime, adapter, task)
-    clock.note(layout.seconds(f"adapt-{regime}-{adapter}-{task}"))
+    clock.note(layout.seconds(f"adapt-{regime}-{adapter}-{task}"), layout.adapter(regime, adapter, task))
 
 
 if __name__ == "__main__":

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-
-from carryover import classifiers, registry
+from carryover import artefacts, classifiers, registry
 from carryover.adapters import head_of
 from carryover.backbones import to_arrays
 from carryover.bundle import Bundle
 from carryover.errors import ConfigurationError, unknown
 from carryover.evaluation import Evaluation
 from carryover.images import Shape, read_images
+from carryover.machine import Machine
 from carryover.memory import Memory
 from stages import layout, manifest, networks
 from stages.command import parameters, run
@@ -23,10 +22,10 @@ def main(regime: str, adapter: str, classifier: str, task: str) -> None:
     made.write(layout.bundle(task))
 
 
-def make(regime: str, adapter: str, classifier: str, task: str, seen: str, classes: list[str], shape: Shape) -> Bundle:
+def make(regime: str, adapter: str, classifier: str, task: str, seen: str, classes: list[str], shape: Shape, where: Machine | None = None) -> Bundle:
     """Return the bundle of one cell of the table after a task; its classifier is the one that `evaluate` scores.
 
-    `seen` is the lineage of the `classes`; `shape` is that of the images.
+    `seen` is the lineage of the `classes`; `shape` is that of the images; `where` is for predicting with it at once.
 
     Raises:
         ConfigurationError: if there is no such classifier, or no memory to fit it on.
@@ -48,9 +47,9 @@ def make(regime: str, adapter: str, classifier: str, task: str, seen: str, class
         "method": {"regime": regime, "adapter": adapter, "classifier": classifier, "task": task},
         "protocol": parameters("protocol"),
         "seen": seen,
-        "sha256": {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in inputs},
+        "sha256": {str(path): artefacts.sha256(path) for path in inputs},
     }
-    return Bundle(network, fitted, classes, shape, origin)
+    return Bundle(network, fitted, classes, shape, origin, where)
 
 
 if __name__ == "__main__":

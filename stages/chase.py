@@ -30,7 +30,7 @@ def main(regime: str, adapter: str, task: str, previous: str) -> None:
         seed = derive(natural(parameters("seed"), "seed"), "chase", regime, adapter, task)
         method.chase(memory.features, images, pairs["previous"], before, after, where, seed)
     fitted.write(method if learns else None, pairs.fields, regime, adapter, task)
-    clock.note(layout.seconds(f"adapt-{regime}-{adapter}-{task}"))
+    clock.note(layout.seconds(f"adapt-{regime}-{adapter}-{task}"), layout.adapter(regime, adapter, task))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from carryover.artefacts import replacing
+from carryover.artefacts import replacing, sha256
 from carryover.errors import ConfigurationError, told, unknown
 
 PARAMETERS = Path("params.yaml")
@@ -159,7 +159,10 @@ class Stopwatch:
     def __init__(self) -> None:
         self._start = time.perf_counter()
 
-    def note(self, path: Path) -> None:
-        """Write the seconds so far to `path`, for the report."""
+    def note(self, path: Path, made: Path | None = None) -> None:
+        """Write the seconds so far to `path`, for the report, with the digest of the file that was `made` in them."""
+        note: dict[str, Any] = {"seconds": round(time.perf_counter() - self._start, 3)}
+        if made is not None:
+            note["sha256"] = sha256(made)
         with replacing(path) as temporary:
-            temporary.write_text(json.dumps({"seconds": round(time.perf_counter() - self._start, 3)}), encoding="utf-8")
+            temporary.write_text(json.dumps(note), encoding="utf-8")

@@ -24,7 +24,7 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="Hydra overrides, as after `dvc exp run -S`")
     parser.add_argument("--orders", nargs="+", type=int, default=[0, 1, 2], help="class-order seeds (default: 0 1 2)")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="initialisation seeds (default: 0)")
-    parser.add_argument("--classifiers", nargs="+", default=["softmax", "nme"], help="shown in the table (default: softmax nme)")
+    parser.add_argument("--classifiers", nargs="+", default=redraw.CLASSIFIERS, help=f"shown in the table (default: {' '.join(redraw.CLASSIFIERS)})")
     parser.add_argument(
         "--vary",
         action="append",

@@ -26,12 +26,11 @@ def main(regime: str, task: str, previous: str) -> None:
     after = networks.read(layout.backbone(regime, task), regime=regime, task=task, seen=seen)
     artefacts.check_same(layout.backbone(regime, task), "features", after.backbone.features, before.backbone.features)
     artefacts.check_same(layout.images(task, "train"), "channels", images.shape[2], before.channels)
-    validation, _ = read_images(layout.images(task, "validation"), "task-images", task=task, part="validation", classes=fields["classes"])
     exemplars = rehearsal.read(layout.exemplars(regime, previous), method.store, regime=regime, task=previous, seen=seen_before)
 
     # Before the first task the network knows nothing that could be carried: there are no pairs.
     paired = before.classes > 0
-    parts: dict[str, ImageSource] = {"": images, "validation_": validation, "exemplar_": exemplars}
+    parts: dict[str, ImageSource] = {"": images, "exemplar_": exemplars}
     if paired:
         parts["view_"] = views.of(images, exemplars, task)
     tensors = {f"head_{name}": array for name, array in backbones.to_arrays(after.head).items()}

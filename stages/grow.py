@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from carryover import artefacts
+from carryover import artefacts, registry
 from carryover.artefacts import replacing
 from carryover.bundle import KIND
 from carryover.images import read_images
+from carryover.machine import Machine
 from carryover.metrics import class_accuracies
 from stages import adapt, bundle, chase, extract, keep, layout, networks, select, train, transform
 from stages.command import parameters, run
@@ -37,7 +38,10 @@ def main(task: str, previous: str) -> None:
         transform.main(regime, adapter, task, previous)
     test, fields = read_images(layout.images(task, "test"), "task-images", task=task, part="test")
     classes = [*before["classes"], *fields["classes"]]
-    made = bundle.make(regime, adapter, method["classifier"], task, networks.seen(layout.backbone(regime, task)), classes, test.shape)
+    # In float32, as whoever predicts with the bundle, and on the processors and the device that the rest was given.
+    where = Machine(**registry.checked(Machine, parameters("machine") | {"precision": "float32"}, "machine"))
+    seen = networks.seen(layout.backbone(regime, task))
+    made = bundle.make(regime, adapter, method["classifier"], task, seen, classes, test.shape, where)
     made.write(layout.bundle(task))
     guessed = made.predict_proba(test.gather(np.arange(len(test)))).argmax(axis=1)
     accuracies = class_accuracies(guessed, np.asarray(test.labels), len(classes))[len(before["classes"]) :]
@@ -50,7 +54,7 @@ def main(task: str, previous: str) -> None:
     }
     with replacing(layout.growth(task) / "scores.json") as path:
         path.write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
-    for path in (layout.features(regime, task), layout.selection(regime, task), layout.adapter(regime, adapter, task)):
+    for path in layout.passing(regime, adapter, task):
         path.unlink(missing_ok=True)
 
 

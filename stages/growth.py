@@ -13,14 +13,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import yaml
 
 from carryover import artefacts
 from carryover.bundle import KIND
 from carryover.datasets.images import Images
 from carryover.errors import ArtefactError, ConfigurationError, DataError
-from carryover.images import ImageSet, PackedImages, concatenate, write_images
+from carryover.images import ImageSet, concatenate, write_images
 from stages import layout
 from stages.command import parameters
 
@@ -67,6 +66,9 @@ def grow(folder: str) -> tuple[str, int]:
         shutil.rmtree(images, ignore_errors=True)
         if not (layout.growth(task) / "dvc.lock").exists():
             shutil.rmtree(layout.growth(task), ignore_errors=True)
+            # Those of the last growth hold features of its images.
+            for path in [*_outs(task, method["regime"], method["adapter"]), *layout.passing(method["regime"], method["adapter"], task)]:
+                path.unlink(missing_ok=True)
     return task, code
 
 
@@ -90,8 +92,7 @@ def _arrive(folder: str, task: str, known: list[str], shape: list[int]) -> None:
         parts["train"].append(images.train.relabelled(len(known) + offset))
         parts["test"].append(images.test.relabelled(len(known) + offset))
     # Validation images choose between methods, and here is none to choose.
-    none = PackedImages(np.empty((0, height, width, channels), dtype=np.uint8), np.empty(0, dtype=np.int64))
-    sets = {part: concatenate(found) for part, found in parts.items()} | {"validation": none}
+    sets = {part: concatenate(found) for part, found in parts.items()}
     if len(sets["train"]) < 2:
         raise DataError(f"{folder} has {len(sets['train'])} image to learn from, beside one for the test: at least 2 are needed.")
     for part, members in sets.items():
@@ -101,8 +102,8 @@ def _arrive(folder: str, task: str, known: list[str], shape: list[int]) -> None:
 def _declare(task: str, previous: str, regime: str, adapter: str, frozen: bool) -> None:
     """Write the pipeline of a growth."""
     folder, root = layout.growth(task), Path("../..")
-    outs = [layout.backbone(regime, task), layout.exemplars(regime, task), *{layout.memory(regime, name, task) for name in ("exemplars", adapter)}]
-    deps = [layout.images(task, part) for part in ("train", "test")]
+    outs = _outs(task, regime, adapter)
+    deps = [layout.images(task, part) for part in ("train", "test")] + [layout.sources("stages", "train"), layout.sources("regimes", regime)]
     deps += [layout.backbone(regime, previous), layout.exemplars(regime, previous), layout.memory(regime, adapter, previous), layout.bundle(previous)]
     own = [f"adapters.{adapter}"] if adapter != "exemplars" else []
     stage = {
@@ -118,6 +119,12 @@ def _declare(task: str, previous: str, regime: str, adapter: str, frozen: bool) 
     artifact = {"path": layout.bundle(task).name, "type": "model", "desc": f"The bundle after {task}"}
     with artefacts.replacing(folder / "dvc.yaml") as path:
         path.write_text(yaml.safe_dump({"stages": {"grow": stage}, "artifacts": {"classifier": artifact}}, sort_keys=False), encoding="utf-8")
+
+
+def _outs(task: str, regime: str, adapter: str) -> list[Path]:
+    """Return what a growth leaves of the state, beside its folder."""
+    memories = {layout.memory(regime, name, task) for name in ("exemplars", adapter)}
+    return [layout.backbone(regime, task), layout.exemplars(regime, task), *memories]
 
 
 def _repro(task: str) -> int:

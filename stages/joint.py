@@ -6,19 +6,16 @@ import torch
 
 from carryover import registry, training
 from carryover.machine import Machine
-from carryover.memory import Budget
 from carryover.regimes.finetune import Finetune
 from carryover.seeds import derive
 from stages import layout, live, manifest, networks
 from stages.command import natural, parameters, run
-from stages.measure import observe
 
 
 def main(task: str) -> None:
-    """Write the joint network after a task, its observations and its memory."""
+    """Write the joint network after a task."""
     settings = training.Training(**registry.checked(training.Training, parameters("training"), "training"))
     where = Machine(**registry.checked(Machine, parameters("machine"), "machine"))
-    budget = Budget(**registry.checked(Budget, parameters("memory"), "memory"))
     seed = natural(parameters("seed"), "seed")
     images = manifest.images(task, "train")
     network = networks.initialise(parameters("backbone"), images.shape, derive(seed, "initialise"))
@@ -32,7 +29,6 @@ def main(task: str) -> None:
     training.train(network, None, images, Finetune(), settings, where, derive(seed, "joint", task), checkpoint, f"joint {task}", follow)
     networks.write(layout.backbone("joint", task), network, regime="joint", task=task, seen=manifest.seen(task))
     checkpoint.path.unlink(missing_ok=True)
-    observe(network, "joint", task, budget, where)
 
 
 if __name__ == "__main__":

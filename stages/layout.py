@@ -72,6 +72,11 @@ def adapter(regime: str, name: str, task: str) -> Path:
     return DATA / "adapters" / regime / name / f"{task}.safetensors"
 
 
+def passing(regime: str, name: str, task: str) -> list[Path]:
+    """What only the next verb of a growth reads: it holds a feature of every image of the task, or comes of them."""
+    return [features(regime, task), selection(regime, task), adapter(regime, name, task)]
+
+
 def memory(regime: str, name: str, task: str) -> Path:
     """The feature memory after a task; the name "oracle" is the memory of re-extracted images."""
     return DATA / "memories" / regime / task / f"{name}.safetensors"

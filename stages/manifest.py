@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 from typing import Any
 
+from carryover import artefacts
 from carryover.classes import lineage
 from carryover.errors import ArtefactError
 from carryover.images import ImageSet, concatenate, read_images
@@ -34,8 +34,7 @@ def images(task: str, part: str) -> ImageSet:
     for entry in read(task):
         path = layout.images(entry["task"], part)
         try:
-            with path.open("rb") as handle:
-                digest = hashlib.file_digest(handle, "sha256").hexdigest()
+            digest = artefacts.sha256(path)
         except OSError as error:
             raise ArtefactError(f"{path} is needed to measure {task} and cannot be read: {error.strerror}.") from error
         if digest != entry["sha256"][part]:

@@ -1,8 +1,9 @@
-"""redraw: draw the pictures in the folders of docs/results/ again, from the tables beside them."""
+"""redraw: draw the pictures in the folders of docs/results/ again, and the rows of their tables of methods, from the numbers beside them."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -12,15 +13,28 @@ from carryover.errors import ArtefactError
 from stages import clones, picture
 from stages.command import guard
 
+CLASSIFIERS = ("softmax", "cosine", "nme")
+
 
 def main() -> None:
     """Draw the pictures of the named folders, or of all."""
     parser = argparse.ArgumentParser(prog="python -m stages.redraw", description=__doc__)
     parser.add_argument("names", nargs="*", help="folders below docs/results/ (default: all)")
-    names = parser.parse_args().names
-    for folder in [clones.RESULTS / name for name in names] or sorted(path.parent for path in clones.RESULTS.glob("*/table.csv")):
+    parser.add_argument("--classifiers", nargs="+", metavar="NAME", help="show these in table.md (default: leave table.md as it is)")
+    options = parser.parse_args()
+    for folder in [clones.RESULTS / name for name in options.names] or sorted(path.parent for path in clones.RESULTS.glob("*/table.csv")):
         draw(folder)
+        if options.classifiers:
+            show(folder, options.classifiers)
         print(folder)
+
+
+def show(folder: Path, classifiers: Sequence[str]) -> None:
+    """Write the table of methods in a comparison's table.md again, with the rows of other classifiers."""
+    blocks = (folder / "table.md").read_text(encoding="utf-8").split("\n\n")
+    first = next(i for i, block in enumerate(blocks) if block.startswith("|"))
+    blocks[first] = runs.markdown(read(folder / "table.csv"), classifiers).rstrip("\n")
+    clones.write(f"{folder.name}/table.md", "\n\n".join(blocks))
 
 
 def read(path: Path) -> pd.DataFrame:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from carryover import registry, report, runs
-from carryover.artefacts import replacing
+from carryover.artefacts import replacing, sha256
 from carryover.errors import ArtefactError
 from carryover.evaluation import Evaluation
 from stages import drifts, layout, page, picture
@@ -71,9 +71,15 @@ def _scores(path: Path, regime: str, adapter: str, task: str) -> dict[str, Any]:
 
 
 def _seconds(regime: str, adapter: str, tasks: list[str]) -> float | None:
-    paths = [layout.seconds(f"adapt-{regime}-{adapter}-{task}") for task in tasks]
-    notes = [json.loads(path.read_text(encoding="utf-8"))["seconds"] for path in paths if path.exists()]
-    return sum(notes) if notes else None
+    """Return how long the fitting of the adapters of all tasks took; None unless each of them was fitted here, and not restored from a cache."""
+    total = 0.0
+    for task in tasks:
+        path, fitted = layout.seconds(f"adapt-{regime}-{adapter}-{task}"), layout.adapter(regime, adapter, task)
+        note = json.loads(path.read_text(encoding="utf-8")) if path.exists() and fitted.exists() else {}
+        if note.get("sha256") != (sha256(fitted) if note else ""):
+            return None
+        total += note["seconds"]
+    return total
 
 
 def _write(name: str, text: str) -> None:

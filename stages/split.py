@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 
 from carryover import given, registry
-from carryover.artefacts import replacing
+from carryover.artefacts import replacing, sha256
 from carryover.classes import Entry, read_register
 from carryover.datasets import read_class
 from carryover.errors import ConfigurationError
@@ -43,7 +41,7 @@ def main() -> None:
         names = [entry.name for entry in entries]
         for part, images in parts.items():
             write_images(layout.images(task, part), images, "task-images", task=task, part=part, classes=names)
-        digests = {part: _digest(layout.images(task, part)) for part in PARTS}
+        digests = {part: sha256(layout.images(task, part)) for part in PARTS}
         manifest.append({"task": task, "classes": names, "sha256": digests})
         with replacing(layout.seen(task)) as path:
             path.write_text(json.dumps(manifest, indent=1), encoding="utf-8")
@@ -83,11 +81,6 @@ def _task(entries: list[Entry], first_label: int, protocol: Protocol) -> dict[st
         for part, images in sets.items():
             parts[part].append(images.relabelled(first_label + offset))
     return {part: concatenate(sets) for part, sets in parts.items()}
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 if __name__ == "__main__":

@@ -165,7 +165,10 @@ def test_mean_and_covariance_follow_a_linear_map_exactly(tmp_path: Path) -> None
 )
 def test_the_gaussian_adapter_carries_as_the_adapter_that_it_names(carry: Any, reference: Adapter | None) -> None:
     previous, current = rows_of(6, [30], 4), rows_of(7, [30], 4)
-    adapter = GaussianAdapter(carry=carry, ridge=0.02, width=2, steps=5).fit(previous, current)
+    adapter = GaussianAdapter(carry=carry, ridge=0.02, width=2, steps=5)
+    adapter.device = "cpu"
+    adapter.fit(previous, current)
+    assert adapter.map_.device == "cpu"
     expected = previous if reference is None else reference.fit(previous, current).transform(previous)
     assert np.array_equal(adapter.transform(previous), expected)
     again = GaussianAdapter(carry=carry, ridge=0.02, width=2, steps=5).restore(adapter.state())

@@ -10,7 +10,7 @@ import pytest
 from safetensors.numpy import save_file
 
 from carryover import artefacts, given
-from carryover.classes import read_register
+from carryover.classes import Entry, read_register, write_register
 from carryover.errors import DataError
 
 Tensors = dict[str, np.ndarray]
@@ -120,6 +120,23 @@ def test_what_does_not_fit_is_one_sentence_and_nothing_is_registered(fault: str,
         prepare(tmp_path, files)
     assert words in str(caught.value) and str(tmp_path / "mine") in str(caught.value)
     assert not (tmp_path / "register.csv").exists() and not (tmp_path / "out/index.json").exists()
+
+
+def test_the_register_of_another_data_set_is_refused_and_left_alone(tmp_path: Path) -> None:
+    write_register(tmp_path / "register.csv", [Entry(i, 0, str(i)) for i in range(3)])
+    before = (tmp_path / "register.csv").read_bytes()
+    with pytest.raises(DataError, match=r"has the class '2' of generation 0 where .*mine brings '2' with task1: it is of another data set"):
+        prepare(tmp_path, good())
+    assert (tmp_path / "register.csv").read_bytes() == before
+
+
+def test_the_register_keeps_the_classes_of_a_task_that_is_gone(tmp_path: Path) -> None:
+    prepare(tmp_path, good())
+    for part in ("train", "test"):
+        (tmp_path / f"mine/task1/{part}.safetensors").unlink()
+    (tmp_path / "mine/task1").rmdir()
+    assert given.prepare(given.Features(str(tmp_path / "mine")), tmp_path / "register.csv", tmp_path / "out").startswith("1 tasks")
+    assert [entry.name for entry in read_register(tmp_path / "register.csv")] == ["0", "1", "2"]
 
 
 def test_missing_folders_and_damaged_files_are_named(tmp_path: Path) -> None:

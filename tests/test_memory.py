@@ -116,6 +116,7 @@ def test_budgets_in_vectors() -> None:
     assert Budget().rows(7, 64, {}) is None
     assert Budget(per_class=20).rows(7, 64, {}) == 20
     assert Budget(total=2000).rows(7, 64, {}) == 2000 // 7
+    assert Budget(total=2000).rows(0, 64, {}) is None and Budget(bytes=2000).rows(0, 64, {}) is None
     with pytest.raises(ConfigurationError, match=r"memory\.total is 6 vectors.*one vector for each of 7 classes"):
         Budget(total=6).rows(7, 64, {})
 

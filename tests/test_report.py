@@ -103,6 +103,19 @@ def test_the_gap_closed_is_the_share_of_the_loss_to_drift() -> None:
         assert row[f"gap_closed_{metric}"] == pytest.approx((values["mlp"] - values["none"]) / (values["oracle"] - values["none"]))
 
 
+@pytest.mark.parametrize("missing", [[2], [0], [0, 1]])
+def test_a_budget_larger_than_what_is_kept_after_a_task_is_the_whole_memory(missing: list[int]) -> None:
+    some = cells(("mlp",))
+    for task in missing:
+        some[task]["records"] = [record for record in some[task]["records"] if record["budget"] is None]
+    row = row_of(report.results(report.records(some)), "mlp", budget=1)
+    accuracies = [overall(tasks) * (1.0 if task in missing else 0.5) for task, tasks in enumerate(SCORES["mlp"])]
+    assert row["last"] == pytest.approx(100 * accuracies[-1])
+    assert row["average"] == pytest.approx(100 * sum(accuracies) / 3)
+    assert row["validation_average"] == pytest.approx(row["average"] / 2)
+    assert row["bytes"] == 3000
+
+
 def test_bounds_and_heads_have_no_gap() -> None:
     frame = report.results(report.records(cells()))
     for adapter, classifier in (("none", "softmax"), ("oracle", "nme"), ("-", "head")):
@@ -261,6 +274,13 @@ def test_within_so_many_bytes_each_method_makes_the_most_of_them(limit: int, exp
     assert list(zip(found["method"], found["average_mean"], strict=True)) == expected
 
 
+def test_what_has_no_validation_accuracy_stands_for_a_method_only_where_nothing_has() -> None:
+    unknown = budgets()
+    unknown.loc[unknown["method"] == "iCaRL", "validation_average_mean"] = [float("nan"), 60.0, float("nan")]
+    (chosen,) = runs.within(unknown, 500).query("method == 'iCaRL'").to_dict("records")
+    assert chosen["validation_average_mean"] == 60
+
+
 def test_the_table_within_so_many_bytes_says_what_is_kept() -> None:
     lines = runs.within_markdown(budgets(), 100).splitlines()
     assert lines[2] == "| iCaRL, exemplars.per_class=2 | its images | 64.0 | 50.0 | 50 |"
@@ -306,6 +326,12 @@ def test_a_method_is_shown_under_its_own_classifier_where_there_is_one() -> None
     shown = report.shown(pd.concat([frame, exemplars], ignore_index=True), "softmax")
     assert shown[shown["adapter"] == "exemplars"]["classifier"].tolist() == ["nme"]
     assert set(shown[shown["adapter"] == "mlp"]["classifier"]) == {"softmax"}
+
+
+def test_adapters_are_shown_under_the_primary_classifier_whatever_papers_call_their_cells() -> None:
+    frame = report.results(report.records(cells()))
+    for primary in ("softmax", "nme"):
+        assert set(report.shown(frame, primary)["classifier"]) == {primary, "head"}
 
 
 def test_exemplars_are_no_adapter_that_closes_a_gap() -> None:

@@ -16,9 +16,14 @@ class CarriedForm(Adapter):
         """Return the map, not fitted yet."""
         raise NotImplementedError
 
+    def _placed(self) -> Adapter:
+        map_ = self._map()
+        map_.device = self.device
+        return map_
+
     def fit(self, previous: np.ndarray, current: np.ndarray, labels: np.ndarray | None = None, head: Head | None = None) -> Self:
         """Fit the map on pairs [n, d]."""
-        self.map_ = self._map().fit(previous, current, labels, head)
+        self.map_ = self._placed().fit(previous, current, labels, head)
         return self
 
     def transform(self, features: np.ndarray) -> np.ndarray:
@@ -31,5 +36,5 @@ class CarriedForm(Adapter):
 
     def restore(self, arrays: dict[str, np.ndarray]) -> Self:
         """Take back the map's arrays."""
-        self.map_ = self._map().restore(arrays)
+        self.map_ = self._placed().restore(arrays)
         return self

@@ -38,7 +38,7 @@ class Rehearsal(Regime):
         self.store = Exemplars.of(exemplars, "regimes.rehearsal.exemplars")
 
     def loss(self, step: Step) -> dict[str, Tensor]:
-        """Return {"labels"} in the first task, and {"labels", "distillation"} later; their sum is the mean over all b x classes outputs."""
+        """Return {"labels"} in the first task, and {"labels", "distillation"} later; their sum is `weight` times the mean of all outputs."""
         old = 0 if step.teacher is None else step.teacher.logits.shape[1]
         classes = step.logits.shape[1]
         # An exemplar's label is an old class: all its new outputs are to be zero.

@@ -191,6 +191,22 @@ def test_the_pictures_of_drift_are_drawn(project: Project) -> None:
     assert all((project.root / f"metrics/{name}.png").read_bytes().startswith(b"\x89PNG") for name in ("drift", "projection", "memory"))
 
 
+def test_seconds_are_told_of_the_adapters_that_they_were_taken_of_alone(borrowed: Project) -> None:
+    def times() -> dict[str, str]:
+        borrowed.stage("report")
+        rows = csv.DictReader((borrowed.root / "metrics/seconds.csv").open(encoding="utf-8"))
+        return {f"{row['regime']} {row['adapter']}": row["seconds"] for row in rows}
+
+    complete = times()
+    assert "distill linear" in complete
+    # As if the adapter had come from the cache, in the place of one that was fitted with other parameters.
+    note = borrowed.root / "data/.seconds/adapt-distill-linear-task1.json"
+    note.write_text(json.dumps(json.loads(note.read_text(encoding="utf-8")) | {"sha256": "0" * 64}), encoding="utf-8")
+    assert times() == {key: seconds for key, seconds in complete.items() if key != "distill linear"}
+    note.unlink()
+    assert "distill linear" not in times()
+
+
 def test_the_table_is_shown(project: Project) -> None:
     shown = project.run("python", "-m", "stages.show").stdout
     assert "distill x linear x softmax" in shown

@@ -83,6 +83,7 @@ def test_what_was_not_given_is_left_out(project: Project, copy: Project, tmp_pat
     _give(project, tmp_path / "mine", "task0", False)
     _compose(copy, tmp_path / "mine", [2])
     assert copy.parameters()["columns"] == ["none", "linear"] and copy.parameters()["bundled"] == []
+    copy.set(memory__total=50)
     copy.repro("evaluate@features-none-task0")
     cell = json.loads((copy.root / "data/evaluations/features/none/task0.json").read_text(encoding="utf-8"))
     assert {record["classifier"] for record in cell["records"]} == {"nme", "softmax"}

@@ -16,7 +16,7 @@ from conftest import ROOT, Project
 LEARNING = {"initialise", "train", "extract", "select", "keep", "adapt", "chase", "transform"}
 # What stands in place of some of them where features are given.
 GIVEN = {"begin", "receive"}
-MEASURING = {"oracle", "drift", "joint", "evaluate", "evaluate_joint", "report"}
+MEASURING = {"oracle", "drift", "joint", "observe_joint", "evaluate", "evaluate_joint", "report"}
 COMMON = {"sources", "prepare", "split"}
 # Of the manifest, the bundle takes the names of classes.
 USING = {"bundle"}
@@ -63,7 +63,7 @@ def violations(root: Path) -> list[str]:
     for name, stage in stages.items():
         if stage["verb"] not in LEARNING | GIVEN:
             continue
-        own = {f"data/tasks/{stage['task']}/{part}.safetensors" for part in ("train", "validation")}
+        own = f"data/tasks/{stage['task']}/train.safetensors"
         kept = f"data/exemplars/{stage['regime']}/{stage['previous']}.safetensors"
         for path in stage["deps"]:
             source = _writer(path, writer)
@@ -72,7 +72,7 @@ def violations(root: Path) -> list[str]:
                 state and source is not None and (source["task"] in (stage["task"], stage["previous"]) or source["verb"] in ("initialise", "begin"))
             )
             begins = stage["verb"] == "initialise" and path == weights
-            if not (path in own or path == kept or begins or path.startswith("data/sources/") or recent):
+            if not (path in (own, kept) or begins or path.startswith("data/sources/") or recent):
                 found.append(f"{name} reads {path}")
     return found
 
@@ -109,7 +109,7 @@ def test_learning_stages_of_given_features_do_so_too(fresh: Callable[[str], Proj
     project = fresh("given")
     (project.root / "conf/mine.yaml").write_text("defaults: [config, {override experiment: features}, _self_]\n", encoding="utf-8")
     project.compose("dataset.path=mine", "protocol.sizes=[2,1,1]", "dataset.oracle=true", config="mine")
-    unneeded = {"initialise", "train", "extract", "keep", "chase", "oracle", "joint", "evaluate_joint"}
+    unneeded = {"initialise", "train", "extract", "keep", "chase", "oracle", "joint", "observe_joint", "evaluate_joint"}
     assert {stage["verb"] for stage in stages_of(project.root).values()} == (LEARNING | GIVEN | MEASURING | COMMON | {"observe"}) - unneeded
     assert violations(project.root) == []
 
@@ -118,7 +118,7 @@ def test_only_stages_that_measure_reach_what_was_seen(checkout: Project) -> None
     stages = stages_of(checkout.root)
     writer = {out: stage for stage in stages.values() for out in stage["outs"]}
     direct = {s["verb"] for s in stages.values() if any(p.endswith("/seen.json") or "/observations/" in p for p in s["deps"])}
-    assert direct == {"oracle", "drift", "joint", "evaluate", "evaluate_joint", "bundle"}
+    assert direct == {"oracle", "drift", "joint", "observe_joint", "evaluate", "evaluate_joint", "bundle"}
 
     def upstream(stage: dict[str, Any]) -> set[str]:
         sources = [source for path in stage["deps"] if (source := _writer(path, writer))]
@@ -139,6 +139,7 @@ def test_only_stages_that_measure_reach_what_was_seen(checkout: Project) -> None
         ("train", "data/exemplars/${item.regime}/${tasks[0].id}.safetensors"),
         ("train", "data/exemplars"),
         ("extract", "data/tasks/${item.task.id}/test.safetensors"),
+        ("extract", "data/tasks/${item.task.id}/validation.safetensors"),
         ("keep", "data/tasks/${item.task.id}"),
         ("keep", "data/exemplars/${item.regime}/${tasks[0].id}.safetensors"),
         ("adapt", "data/observations/${item.regime}/${item.task.id}.safetensors"),
@@ -225,7 +226,7 @@ def learned(shared_copy: Project) -> dict[str, set[str]]:
     root = shared_copy.root
     for path in [*root.glob("data/dataset/*.safetensors"), *root.glob("data/tasks/*/*")]:
         # The manifest, which has no image, is what a bundle has its class names from.
-        if path.parent.name != "task1" or path.stem not in ("train", "validation", "seen"):
+        if path.parent.name != "task1" or path.stem not in ("train", "seen"):
             path.unlink()
     code = "import json, runpy, sys; name = sys.argv.pop(1); sys.argv[0] = name + '.py'\n"
     code += "try: runpy.run_module('stages.' + name, run_name='__main__', alter_sys=True)\n"

@@ -10,9 +10,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import networkx
 import numpy as np
 import pytest
 from conftest import Project, error_of
+from dvc.repo import Repo
 
 from carryover import artefacts
 from carryover.datasets import read_class
@@ -75,6 +77,12 @@ def test_two_growths_without_any_old_image(copy: Project, tmp_path: Path) -> Non
     }
     assert copy.repro("grown/grown1/dvc.yaml", "grown/grown2/dvc.yaml") == []
     assert copy.repro("--allow-missing", "bundle") == []
+    # What a fresh clone would need the new images for: nothing of the protocol.
+    with Repo(copy.root) as repo:
+        graph = repo.index.graph
+        for stage in graph:
+            if stage.path_in_repo == "dvc.yaml":
+                assert {needed.path_in_repo for needed in networkx.descendants(graph, stage)} <= {"dvc.yaml"}, stage.name
     assert "grown" not in copy.dvc("status", "grown/grown1/dvc.yaml", "grown/grown2/dvc.yaml").stdout
 
     text = carryover(copy, "predict", "grown/grown2/bundle.safetensors", str(pictures), "--csv", "--top", "6", check=False).stdout
@@ -123,13 +131,18 @@ def test_a_known_class_is_refused_in_one_sentence(borrowed: Project, tmp_path: P
     assert not (borrowed.root / "grown").exists()
 
 
-def test_a_growth_that_fails_leaves_nothing(borrowed: Project, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("parameter", "words"),
+    [({"training__epochs": -1}, "training.epochs is -1"), ({"memory__total": 1}, "memory.total is 1 vectors")],
+    ids=["before it learns", "after the network and the features"],
+)
+def test_a_growth_that_fails_leaves_nothing(borrowed: Project, tmp_path: Path, parameter: dict[str, int], words: str) -> None:
     (new,) = [str(digit) for digit in range(10) if str(digit) not in known(borrowed)][:1]
     draw(borrowed, tmp_path / "new", [new], images=4)
-    borrowed.set(training__epochs=-1)
+    borrowed.set(**parameter)
     before = borrowed.digests(".")
     done = carryover(borrowed, "grow", str(tmp_path / "new"), check=False)
-    assert "training.epochs is -1" in error_of(done)
+    assert words in error_of(done)
     assert {path for path, digest in borrowed.digests(".").items() if before.get(path) != digest and not path.startswith(".dvc/")} == set()
 
 
