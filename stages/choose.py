@@ -38,11 +38,11 @@ def main() -> None:
     combinations = list(itertools.product(*values))
     chosen = [[f"{key}={value}" for key, value in zip(keys, combination, strict=True)] for combination in combinations]
     rows = []
-    for combination, finished in zip(combinations, clones.run_all([[*options.overrides, *one] for one in chosen], options.jobs), strict=True):
+    for combination, finished in zip(combinations, clones.run_all([[*options.overrides, *one] for one in chosen], options.jobs, cells), strict=True):
         scores = finished.results[finished.results["budget"] == 0].set_index(["regime", "adapter", "classifier"])["validation_average"]
         for cell in cells:
             if tuple(cell) not in scores.index:
-                raise ConfigurationError(f"--cell {','.join(cell)} is no cell of the table: the regime, adapter or classifier did not run.")
+                raise ConfigurationError(f"--cell {','.join(cell)} is no cell of the table: not every regime has every adapter.")
         found = {name: float(scores.loc[tuple(cell)]) for name, cell in zip(names, cells, strict=True)}
         rows.append(dict(zip(keys, combination, strict=True)) | found)
     ranking = pd.DataFrame(rows).sort_values(names[0], ascending=False)

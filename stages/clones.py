@@ -8,14 +8,17 @@ import shlex
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+import yaml
 
 from carryover.artefacts import replacing
-from carryover.errors import CarryoverError, ConfigurationError
+from carryover.errors import CarryoverError, ConfigurationError, unknown
 
 # As `dvc exp run -S` composes it, from the same settings.
 COMPOSE = """
@@ -51,30 +54,35 @@ class Finished:
     projection: pd.DataFrame
 
 
-def run_all(runs: list[list[str]], jobs: int) -> list[Finished]:
+def run_all(runs: list[list[str]], jobs: int, cells: Sequence[Sequence[str]] = ()) -> list[Finished]:
     """Return what `run` returns of each list of overrides, with `jobs` runs side by side.
 
     Raises:
-        ConfigurationError: if `jobs` is less than one.
+        ConfigurationError: if `jobs` is less than one, or a run would have none of the `cells`.
         RunError: for the first run that failed, after the others that had begun have ended.
     """
     if jobs < 1:
         raise ConfigurationError(f"--jobs is {jobs}; it takes 1 or more.")
     with ThreadPoolExecutor(jobs) as pool:
-        futures = [pool.submit(run, overrides) for overrides in runs]
+        futures = [pool.submit(run, overrides, cells) for overrides in runs]
         try:
             return [future.result() for future in futures]
         finally:
             pool.shutdown(cancel_futures=True)
 
 
-def run(overrides: list[str]) -> Finished:
+def run(overrides: list[str], cells: Sequence[Sequence[str]] = ()) -> Finished:
     """Run the committed project with Hydra `overrides`.
 
     What several runs have in common is computed once, for they share this project's cache, and an interrupted series of
     runs goes on where it stopped.
 
+    Args:
+        overrides: as after `dvc exp run -S`.
+        cells: regime, adapter and classifier of cells of the table that the run must have.
+
     Raises:
+        ConfigurationError: if it would have one of them not; nothing has run then.
         RunError: if the folder is no git repository, the parameters do not compose, or a stage fails.
     """
     print(f"Running {shlex.join(overrides)}", file=sys.stderr, flush=True)
@@ -90,12 +98,35 @@ def run(overrides: list[str]) -> Finished:
             [sys.executable, "-m", "dvc", "cache", "dir", "--local", Path(".dvc/cache").resolve()], cwd=folder, check=True, stdout=subprocess.DEVNULL
         )
         environment = {**os.environ, "PYTHONPATH": name}
-        for command in ([sys.executable, "-c", COMPOSE, *overrides], [sys.executable, "-m", "stages.repro"]):
-            if subprocess.run(command, cwd=folder, check=False, env=environment).returncode:
+
+        def python(*arguments: str) -> None:
+            if subprocess.run([sys.executable, *arguments], cwd=folder, check=False, env=environment).returncode:
                 raise RunError(f"The run with {shlex.join(overrides)} failed.")
+
+        python("-c", COMPOSE, *overrides)
+        check_cells(yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8")), cells)
+        python("-m", "stages.repro")
         names = ("results", "seconds", "curves", "drift", "projection")
         results, seconds, *others = (pd.read_csv(folder / f"metrics/{name}.csv") for name in names)
         return Finished(results.merge(seconds, how="left", on=["regime", "adapter"]), *others)
+
+
+def check_cells(content: Mapping[str, Any], cells: Sequence[Sequence[str]]) -> None:
+    """Check that a run of the parameters `content` has cells of the table.
+
+    Raises:
+        ConfigurationError: for the first that it has not; what it has is named.
+    """
+    joint = ["joint"] if content["joint_tasks"] else []
+    present = {
+        "regime": [*content["regimes"], *joint],
+        "adapter": [*content["columns"], "-"],
+        "classifier": [*content["evaluation"]["classifiers"], "head"],
+    }
+    for cell in cells:
+        for (kind, names), part in zip(present.items(), cell, strict=True):
+            if part not in names:
+                raise ConfigurationError(f"The cell {','.join(cell)} is not in the run: {unknown(kind, part, names)}")
 
 
 def add_jobs(parser: argparse.ArgumentParser) -> None:

@@ -397,6 +397,19 @@ def test_choose_refuses_a_cell_that_cannot_be_before_anything_runs(checkout: Pro
 
 
 @pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ("lwf,linear,softmax", "The cell lwf,linear,softmax is not in the run: Unknown regime 'lwf'"),
+        ("distill,mlp,softmax", "Unknown adapter 'mlp'"),
+        ("distill,linear,gaussian", "Unknown classifier 'gaussian'"),
+    ],
+)
+def test_choose_refuses_a_cell_that_its_runs_will_not_have_before_a_stage_runs(checkout: Project, cell: str, message: str) -> None:
+    done = checkout.run(sys.executable, "-m", "stages.choose", "x", "adapters=[linear]", "--grid", "seed=0", "--cell", cell, check=False)
+    assert message in error_of(done) and "stages will run" not in done.stderr
+
+
+@pytest.mark.parametrize(
     ("override", "words"),
     [("nosuch=1", "nosuch"), ("adapters=[nosuch]", "nosuch"), ("adapters=[]", "adapters"), ("regimes=[]", "regimes")],
 )
