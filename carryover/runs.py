@@ -118,9 +118,9 @@ def markdown(table: pd.DataFrame, classifiers: Sequence[str]) -> str:
     ]
     whole = table[(table["budget"] == 0) & (table["classifier"].isin([*classifiers, "head"]))]
     for row in whole.to_dict("records"):
-        cells = [_spread(row, metric) for metric in ("average", "last", "forgetting")]
+        cells = [spread(row, metric) for metric in ("average", "last", "forgetting")]
         own = row["adapter"] not in ("-", "none")
-        cells += [_spread(row, "difference") if own else "", _spread(row, "gap_closed_average", 100, 0)]
+        cells += [spread(row, "difference") if own else "", spread(row, "gap_closed_average", 100, 0)]
         cells.append(f"{row['bytes']:,.0f}")
         if timed:
             cells.append("" if pd.isna(row["seconds"]) else f"{row['seconds']:.1f}")
@@ -164,7 +164,7 @@ def within_markdown(table: pd.DataFrame, limit: int) -> str:
             kept = "its images" if row["budget"] == 0 else f"its images, {row['budget']} of them used"
         elif row["adapter"] == "-":
             kept = ""
-        lines.append(f"| {_named(row)} | {kept} | {_spread(row, 'average')} | {_spread(row, 'last')} | {row['bytes']:,.0f} |")
+        lines.append(f"| {_named(row)} | {kept} | {spread(row, 'average')} | {spread(row, 'last')} | {row['bytes']:,.0f} |")
     return "\n".join(lines) + "\n"
 
 
@@ -188,7 +188,7 @@ def storage_markdown(table: pd.DataFrame) -> str:
     plain = whole[whole["setting"] == ""].set_index(METHOD)["bytes"]
     for row in whole.sort_values(METHOD, kind="stable").to_dict("records"):
         fewer = plain[tuple(row[name] for name in METHOD)] / row["bytes"]
-        cells = [row["method"], row["storage"], _spread(row, "average"), _spread(row, "last"), f"{row['bytes']:,.0f}", f"{fewer:.1f}"]
+        cells = [row["method"], row["storage"], spread(row, "average"), spread(row, "last"), f"{row['bytes']:,.0f}", f"{fewer:.1f}"]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
@@ -206,7 +206,8 @@ def _named(row: Mapping[Any, Any]) -> str:
     return f"{row['method']}, {row['setting']}" if row.get("setting") else str(row["method"])
 
 
-def _spread(row: Mapping[Any, Any], metric: str, scale: float = 1, digits: int = 1) -> str:
+def spread(row: Mapping[Any, Any], metric: str, scale: float = 1, digits: int = 1) -> str:
+    """Return a metric of a row of `aggregate` as mean ± standard deviation, where there are several runs; blank where it is not known."""
     mean, deviation = row[f"{metric}_mean"] * scale, row[f"{metric}_sd"] * scale
     if pd.isna(mean):
         return ""

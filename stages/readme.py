@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from carryover import runs
@@ -33,6 +34,7 @@ def tables() -> dict[str, str]:
     return {
         "table": _first(Path("metrics/table.md")),
         "orders": _first(clones.RESULTS / "digits" / "table.md"),
+        "networks": _networks(["classes100_b50", "classes100_b0"], ["head", "softmax", "cosine", "nme"]),
         "within": _within(clones.RESULTS / "classes100_relatives" / "table.csv"),
     }
 
@@ -40,6 +42,24 @@ def tables() -> dict[str, str]:
 def _first(path: Path) -> str:
     """Return the first table of a file: a comparison's has others behind it."""
     return next((block for block in path.read_text(encoding="utf-8").split("\n\n") if block.startswith("|")), "")
+
+
+def _networks(names: Sequence[str], classifiers: Sequence[str]) -> str:
+    """Return the average incremental accuracy of each regime and adapter in several comparisons, under several classifiers, with everything kept."""
+    columns: dict[str, dict[tuple[str, str], str]] = {}
+    for name in names:
+        table = redraw.read(clones.RESULTS / name / "table.csv")
+        for row in table[(table["budget"] == 0) & (table["setting"] == "") & (table["regime"] != "joint")].to_dict("records"):
+            if row["classifier"] in classifiers:
+                column = columns.setdefault(f"{name.partition('_')[2]} {row['classifier']}", {})
+                column[row["regime"], row["adapter"]] = runs.spread(row, "average")
+    shown = [f"{name.partition('_')[2]} {classifier}" for name in names for classifier in classifiers]
+    cells = list(dict.fromkeys(cell for title in shown for cell in columns[title]))
+    regimes = [regime for regime, _ in cells]
+    lines = [f"| network | adapter | {' | '.join(shown)} |", "|:--|:--|" + "--:|" * len(shown)]
+    for regime, adapter in sorted(cells, key=lambda cell: regimes.index(cell[0])):
+        lines.append(f"| {regime} | {adapter} | {' | '.join(columns[title].get((regime, adapter), '') for title in shown)} |")
+    return "\n".join(lines)
 
 
 def _within(path: Path) -> str:

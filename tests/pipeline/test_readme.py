@@ -160,7 +160,7 @@ def test_the_readme_shows_the_table_of_the_committed_run() -> None:
     assert shown and shown == _rows(_committed("metrics/table.md"))
 
 
-@pytest.mark.parametrize("name", ["orders", "within"])
+@pytest.mark.parametrize("name", ["orders", "networks", "within"])
 def test_the_readme_shows_the_tables_of_the_committed_comparisons(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     shown = _rows(README.split(f"<!-- {name} -->")[1].split(f"<!-- /{name} -->")[0])
