@@ -65,8 +65,8 @@ def test_an_appended_task_runs_the_new_task_alone(copy: Project) -> None:
     names = copy.repro()
     assert {name for name in names if not name.endswith("task2")} == {"split", "bundle@distill", "report"}
     assert {name.split("@")[0] for name in names} == {
-        "split", "train", "extract", "select", "keep", "adapt", "transform", "oracle", "drift", "joint", "evaluate", "evaluate_joint",
-        "bundle", "report",
+        "split", "train", "extract", "select", "keep", "adapt", "transform", "oracle", "drift", "joint", "observe_joint",
+        "evaluate", "evaluate_joint", "bundle", "report",
     }  # fmt: skip
     after = copy.digests()
     # What predicts does so after the last task.
