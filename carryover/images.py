@@ -24,6 +24,9 @@ ENCODED = "encoded"
 Shape = tuple[int, int, int]
 """Height, width and channels of every image of a set."""
 
+MAX_PIXELS = 100_000_000
+"""Of an image: larger ones are taken for attacks."""
+
 _MODES = {1: "L", 3: "RGB"}
 _CHUNK_BYTES = 4 << 20
 _SERIAL_BELOW = 16
@@ -137,7 +140,7 @@ class EncodedImages:
         if offsets[0] < 0 or offsets[-1] > len(data) or (np.diff(offsets) < 0).any():
             raise DataError(f"The offsets of encoded images must rise from 0 to the {len(data)} bytes that there are; these do not.")
         if not is_shape(shape):
-            raise DataError(f"Encoded images have a shape (height, width, 1 or 3 channels); {tuple(shape)} is none.")
+            raise DataError(f"Encoded images have a shape (height, width, 1 or 3 channels) of at most {MAX_PIXELS:,} pixels; {tuple(shape)} is none.")
         self.labels = _checked_labels(labels, len(offsets) - 1)
         self.shape: Shape = (int(shape[0]), int(shape[1]), int(shape[2]))
         self._pieces: list[np.ndarray] = [data]
@@ -165,7 +168,11 @@ class EncodedImages:
             ArtefactError: if one is no JPEG or PNG of this set's shape.
         """
         spans = np.take(self._spans, indices, axis=0)
+        # The first image is looked at before room is made for all: a header may claim any shape.
+        first = [decode(self._file(span), self.shape) for span in spans[:1]]
         pixels = np.empty((len(spans), *self.shape), dtype=np.uint8)
+        for row, image in enumerate(first):
+            pixels[row] = image
 
         def fill(rows: range) -> None:
             for row in rows:
@@ -173,11 +180,11 @@ class EncodedImages:
 
         workers = processors()
         if len(spans) < _SERIAL_BELOW or workers == 1:
-            fill(range(len(spans)))
+            fill(range(1, len(spans)))
         else:
             with ThreadPoolExecutor(workers) as pool:
                 # Strided shares: neighbours often come from one class and are alike in size.
-                list(pool.map(fill, [range(start, len(spans), workers) for start in range(workers)]))
+                list(pool.map(fill, [range(start, len(spans), workers) for start in range(1, workers + 1)]))
         return pixels
 
     def subset(self, indices: np.ndarray) -> EncodedImages:
@@ -309,8 +316,9 @@ def read_images(path: str | os.PathLike[str], kind: str, **expected: Any) -> tup
 
 
 def is_shape(shape: Sequence[Any]) -> bool:
-    """Return whether this is the height, width and channels (1 or 3) of images, in whole numbers from 1."""
-    return len(shape) == 3 and all(isinstance(side, int | np.integer) and side > 0 for side in shape) and shape[2] in _MODES
+    """Return whether this is the height, width and channels (1 or 3) of images, in whole numbers from 1, of at most `MAX_PIXELS`."""
+    whole = len(shape) == 3 and all(isinstance(side, int | np.integer) and side > 0 for side in shape)
+    return whole and shape[2] in _MODES and int(shape[0]) * int(shape[1]) <= MAX_PIXELS
 
 
 def processors() -> int:

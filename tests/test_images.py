@@ -268,7 +268,15 @@ def test_a_damaged_file_in_an_encoded_set_is_one_sentence() -> None:
         EncodedImages.from_files([good] * 39 + [good[:900]], np.zeros(40, np.int64), (20, 30, 3)).gather(np.arange(40))
 
 
-@pytest.mark.parametrize("shape", [(24, 24), (24, 24, 2), ("none", 24, 3), (24, 0, 3), (24, 2.5, 3), (24, None, 1)])
+def test_no_room_is_made_for_images_of_a_shape_that_they_have_not() -> None:
+    files = [encode_png(image) for image in packed(40, (8, 8, 1)).images]
+    # As pixels these would take 4 TB.
+    claimed = EncodedImages.from_files(files * 1000, np.zeros(40_000, np.int64), (10_000, 10_000, 1))
+    with pytest.raises(ArtefactError, match="8 x 8 where 10000 x 10000 is needed"):
+        claimed.gather(np.arange(40_000))
+
+
+@pytest.mark.parametrize("shape", [(24, 24), (24, 24, 2), ("none", 24, 3), (24, 0, 3), (24, 2.5, 3), (24, None, 1), (2**32, 8, 1)])
 def test_encoded_images_need_a_shape_of_three_whole_numbers(shape: Any) -> None:
     with pytest.raises(DataError, match="shape"):
         EncodedImages.from_files([], np.zeros(0, dtype=np.int64), shape)

@@ -14,11 +14,10 @@ import io
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from carryover.images import encode_png
+from carryover.images import MAX_PIXELS, encode_png
 
 # Not every format Pillow knows: opening EPS, for one, would run Ghostscript on the file.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM", "JPEG2000")
-MAX_PIXELS = 100_000_000
 MAX_FILE_BYTES = 256 << 20
 _KEPT_FORMATS = ("JPEG", "PNG")
 _MODES = {1: "L", 3: "RGB"}
