@@ -58,7 +58,7 @@ def run_all(runs: list[list[str]], jobs: int, cells: Sequence[Sequence[str]] = (
     """Return what `run` returns of each list of overrides, with `jobs` runs side by side.
 
     Raises:
-        ConfigurationError: if `jobs` is less than one, or a run would have none of the `cells`.
+        ConfigurationError: if `jobs` is less than one, or a run would lack one of the `cells`.
         RunError: for the first run that failed, after the others that had begun have ended.
     """
     if jobs < 1:
@@ -82,7 +82,7 @@ def run(overrides: list[str], cells: Sequence[Sequence[str]] = ()) -> Finished:
         cells: regime, adapter and classifier of cells of the table that the run must have.
 
     Raises:
-        ConfigurationError: if it would have one of them not; nothing has run then.
+        ConfigurationError: if it would lack one of them; nothing has run then.
         RunError: if the folder is no git repository, the parameters do not compose, or a stage fails.
     """
     print(f"Running {shlex.join(overrides)}", file=sys.stderr, flush=True)
@@ -115,7 +115,7 @@ def check_cells(content: Mapping[str, Any], cells: Sequence[Sequence[str]]) -> N
     """Check that a run of the parameters `content` has cells of the table.
 
     Raises:
-        ConfigurationError: for the first that it has not; what it has is named.
+        ConfigurationError: for the first that it lacks; what it has is named.
     """
     joint = ["joint"] if content["joint_tasks"] else []
     present = {
