@@ -1,4 +1,4 @@
-"""Measure the hot paths and print a table: `python -m bench`, about five minutes on two idle cores, and `pipeline`, which runs ten tasks first."""
+"""Measure the hot paths and print a table: `python -m bench`, about three minutes on two idle cores, and `pipeline`, which runs ten tasks first."""
 
 from __future__ import annotations
 
