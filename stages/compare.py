@@ -102,7 +102,7 @@ def _table(path: Path, like: pd.DataFrame) -> pd.DataFrame:
 
 def _heading(path: Path) -> str:
     """Return what stands before the first row of an earlier comparison's table: how it was made."""
-    return path.read_text(encoding="utf-8").partition("\n\n|")[0] + "\n\n" if path.exists() else ""
+    return "\n\n".join([*redraw.parts(path)[0], ""]) if path.exists() else ""
 
 
 def _override(setting: tuple[str, str] | None) -> list[str]:

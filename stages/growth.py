@@ -54,20 +54,21 @@ def grow(folder: str) -> tuple[str, int]:
             f"{layout.bundle(previous)} is of {method['adapter']} after {method['task']}: "
             f"to grow, it must be of {previous} and of an adapter that looks at no old image; see the section bundle of params.yaml."
         )
+    regime, adapter = method["regime"], method["adapter"]
     task = f"grown{int(previous.removeprefix('grown')) + 1}" if layout.is_grown(previous) else "grown1"
     images = layout.images(task, "train").parent
     try:
         _arrive(folder, task, before["classes"], before["images"]["shape"])
-        _declare(task, previous, method["regime"], method["adapter"], frozen=False)
+        _declare(task, previous, regime, adapter, frozen=False)
         code = _repro(task)
         if code == 0:
-            _declare(task, previous, method["regime"], method["adapter"], frozen=True)
+            _declare(task, previous, regime, adapter, frozen=True)
     finally:
         shutil.rmtree(images, ignore_errors=True)
         if not (layout.growth(task) / "dvc.lock").exists():
             shutil.rmtree(layout.growth(task), ignore_errors=True)
             # Those of the last growth hold features of its images.
-            for path in [*_outs(task, method["regime"], method["adapter"]), *layout.passing(method["regime"], method["adapter"], task)]:
+            for path in [*_outs(task, regime, adapter), *layout.passing(regime, adapter, task)]:
                 path.unlink(missing_ok=True)
     return task, code
 

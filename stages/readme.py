@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from carryover import runs
+from carryover import report, runs
 from carryover.artefacts import replacing
 from carryover.errors import ArtefactError
 from stages import clones, redraw
@@ -32,42 +32,34 @@ def main() -> None:
 def tables() -> dict[str, str]:
     """Return each table of README.md by the name of its marks."""
     return {
-        "table": _first(Path("metrics/table.md")),
-        "orders": _first(clones.RESULTS / "digits" / "table.md"),
+        "table": redraw.parts(Path("metrics/table.md"))[1],
+        "orders": redraw.parts(clones.RESULTS / "digits" / "table.md")[1],
         "networks": _networks(["classes100_b50", "classes100_b0"], ["head", "softmax", "cosine", "nme"]),
         "within": _within(clones.RESULTS / "classes100_relatives" / "table.csv"),
     }
 
 
-def _first(path: Path) -> str:
-    """Return the first table of a file: a comparison's has others behind it."""
-    return next((block for block in path.read_text(encoding="utf-8").split("\n\n") if block.startswith("|")), "")
-
-
 def _networks(names: Sequence[str], classifiers: Sequence[str]) -> str:
     """Return the average incremental accuracy of each regime and adapter in several comparisons, under several classifiers, with everything kept."""
-    columns: dict[str, dict[tuple[str, str], str]] = {}
+    columns = [f"{name.partition('_')[2]} {classifier}" for name in names for classifier in classifiers]
+    cells: dict[tuple[str, str], dict[str, str]] = {}
     for name in names:
         table = redraw.read(clones.RESULTS / name / "table.csv")
         for row in table[(table["budget"] == 0) & (table["setting"] == "") & (table["regime"] != "joint")].to_dict("records"):
-            if row["classifier"] in classifiers:
-                column = columns.setdefault(f"{name.partition('_')[2]} {row['classifier']}", {})
-                column[row["regime"], row["adapter"]] = runs.spread(row, "average")
-    shown = [f"{name.partition('_')[2]} {classifier}" for name in names for classifier in classifiers]
-    cells = list(dict.fromkeys(cell for title in shown for cell in columns[title]))
-    regimes = [regime for regime, _ in cells]
-    lines = [f"| network | adapter | {' | '.join(shown)} |", "|:--|:--|" + "--:|" * len(shown)]
-    for regime, adapter in sorted(cells, key=lambda cell: regimes.index(cell[0])):
-        lines.append(f"| {regime} | {adapter} | {' | '.join(columns[title].get((regime, adapter), '') for title in shown)} |")
+            cell = cells.setdefault((row["regime"], row["adapter"]), {})
+            cell[f"{name.partition('_')[2]} {row['classifier']}"] = runs.spread(row, "average")
+    lines = [f"| network | adapter | {' | '.join(columns)} |", "|:--|:--|" + "--:|" * len(columns)]
+    for (regime, adapter), cell in cells.items():
+        lines.append(f"| {regime} | {adapter} | {' | '.join(cell.get(column, '') for column in columns)} |")
     return "\n".join(lines)
 
 
 def _within(path: Path) -> str:
     """Return the methods that have a name of their own, and each regime's best on validation images, within `LIMIT` bytes."""
     rows = runs.within(redraw.read(path), LIMIT)
-    cells = rows[runs.METHOD].replace("-", None).apply(lambda row: " x ".join(row.dropna()), axis=1)
+    named = [cell in report.NAMES for cell in rows[runs.METHOD].itertuples(index=False, name=None)]
     best = rows.groupby("regime")["validation_average_mean"].idxmax()
-    return runs.within_markdown(rows[(rows["method"] != cells) | rows.index.isin(best)], LIMIT)
+    return runs.within_markdown(rows[named | rows.index.isin(best)], LIMIT)
 
 
 if __name__ == "__main__":

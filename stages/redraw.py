@@ -31,10 +31,16 @@ def main() -> None:
 
 def show(folder: Path, classifiers: Sequence[str]) -> None:
     """Write the table of methods in a comparison's table.md again, with the rows of other classifiers."""
-    blocks = (folder / "table.md").read_text(encoding="utf-8").split("\n\n")
-    first = next(i for i, block in enumerate(blocks) if block.startswith("|"))
-    blocks[first] = runs.markdown(read(folder / "table.csv"), classifiers).rstrip("\n")
-    clones.write(f"{folder.name}/table.md", "\n\n".join(blocks))
+    heading, _, rest = parts(folder / "table.md")
+    rows = runs.markdown(read(folder / "table.csv"), classifiers).rstrip("\n")
+    clones.write(f"{folder.name}/table.md", "\n\n".join([*heading, rows, *rest]))
+
+
+def parts(path: Path) -> tuple[list[str], str, list[str]]:
+    """Return the paragraphs before the first table of a Markdown file, the table ("" where there is none), and the paragraphs behind it."""
+    blocks = path.read_text(encoding="utf-8").split("\n\n")
+    first = next((i for i, block in enumerate(blocks) if block.startswith("|")), len(blocks))
+    return blocks[:first], "".join(blocks[first : first + 1]), blocks[first + 1 :]
 
 
 def read(path: Path) -> pd.DataFrame:

@@ -75,8 +75,10 @@ def _seconds(regime: str, adapter: str, tasks: list[str]) -> float | None:
     total = 0.0
     for task in tasks:
         path, fitted = layout.seconds(f"adapt-{regime}-{adapter}-{task}"), layout.adapter(regime, adapter, task)
-        note = json.loads(path.read_text(encoding="utf-8")) if path.exists() and fitted.exists() else {}
-        if note.get("sha256") != (sha256(fitted) if note else ""):
+        if not (path.exists() and fitted.exists()):
+            return None
+        note = json.loads(path.read_text(encoding="utf-8"))
+        if note.get("sha256") != sha256(fitted):
             return None
         total += note["seconds"]
     return total

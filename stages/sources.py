@@ -8,12 +8,11 @@ and only when, code that it can reach has changed.
 from __future__ import annotations
 
 import ast
-import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from carryover.artefacts import replacing
+from carryover.artefacts import replacing, sha256
 from carryover.errors import ConfigurationError
 from stages import layout
 from stages.command import run
@@ -26,7 +25,7 @@ def main() -> None:
     for folder, group in (("stages", "stages"), ("carryover/regimes", "regimes"), ("carryover/adapters", "adapters")):
         for path in sorted(Path(folder).glob("[!_]*.py")):
             with replacing(layout.sources(group, path.stem)) as temporary:
-                digests = {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in sorted(closure(path))}
+                digests = {str(file): sha256(file) for file in sorted(closure(path))}
                 temporary.write_text(json.dumps(digests, indent=1) + "\n", encoding="utf-8")
 
 
