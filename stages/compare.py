@@ -13,8 +13,8 @@ from carryover.drift import MEASURES
 from stages import clones, picture, redraw
 from stages.command import guard
 
-# Sections of params.yaml that change neither a network nor its head.
-AFTER_TRAINING = ("memory", "adapters", "extraction", "evaluation")
+# Sections of params.yaml that change neither a network nor its head, but all that is read from a memory.
+AFTER_TRAINING = ("memory", "extraction", "evaluation")
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
         default=[],
         metavar="PARAMETER=V1,V2",
         help="run with other values of a parameter too, beside the rest as it is: a regime's, as rehearsal.exemplars.per_class=2,5, "
-        "or one of params.yaml, as memory.storage=float16,int8; may be repeated",
+        "or one of params.yaml, as adapters.generative.width=64,256 or memory.storage=float16,int8; may be repeated",
     )
     parser.add_argument("--bytes", nargs="*", type=int, default=[], help="add a table of all methods within so many bytes each")
     parser.add_argument("--add", action="store_true", help="add the rows to those that the table has, in place of the same cells' earlier ones")
@@ -117,11 +117,13 @@ def _of_regime(parameter: str) -> bool:
 
 
 def _changed(table: pd.DataFrame, parameter: str, value: str) -> pd.DataFrame:
-    """Return the rows that a variation makes anew: the regime's own, those with a memory, or all."""
+    """Return the rows that a variation makes anew: the regime's or the adapter's own, those with a memory, or all."""
     first, _, name = parameter.partition(".")
     new = pd.Series(True, index=table.index)
     if _of_regime(parameter):
         new = table["regime"] == first
+    elif first == "adapters":
+        new = table["adapter"] == name.partition(".")[0]
     elif first in AFTER_TRAINING:
         new = (table["adapter"] != "-") & (table["regime"] != "joint")
     return table[new].assign(setting=f"{name}={value}")

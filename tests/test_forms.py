@@ -98,6 +98,42 @@ def test_rows_that_are_drawn_have_the_stored_moments_however_few_they_are(
         assert np.allclose(drawn_covariance, covariance, atol=1e-5 * scale**2)
 
 
+@settings(deadline=None, max_examples=60)
+@given(samples=st.integers(1, 20), **SHAPES)
+def test_a_diagonal_covariance_keeps_means_and_variances_and_no_correlations(
+    samples: int, seed: int, counts: list[int], d: int, dead: int | None
+) -> None:
+    features = rows_of(seed, counts, d, dead)
+    arrays = GaussianForm(samples, "float32", "diagonal").condense(features, np.array(counts))
+    assert arrays["factors"].shape == (len(counts), d)
+    drawn, sizes = gaussian.expand(arrays)
+    assert sizes.tolist() == [min(count, max(samples, d + 1)) for count in counts]
+    for before, after in zip(by_class(features, counts), by_class(drawn, sizes), strict=True):
+        (mean, covariance), (drawn_mean, drawn_covariance) = moments(before), moments(after)
+        tolerance = 1e-5 * max(np.abs(before).max(), np.abs(after).max(), 1)
+        assert np.allclose(drawn_mean, mean, atol=tolerance)
+        assert np.allclose(np.diag(drawn_covariance), np.diag(covariance), atol=tolerance**2 * 1e5)
+        if len(after) > d:
+            assert np.allclose(drawn_covariance, np.diag(np.diag(covariance)), atol=tolerance**2 * 1e5)
+
+
+def test_a_gaussian_takes_the_bytes_that_its_documentation_names() -> None:
+    d, counts = 16, np.array([40, 40], dtype=np.int32)
+    sizes = {
+        (storage, covariance): sum(
+            GaussianForm(500, storage, covariance).condense(rows_of(0, [40, 40], d), counts)[name].nbytes for name in ("means", "factors")
+        )
+        for storage in ("float16", "float32")
+        for covariance in ("full", "diagonal")
+    }
+    assert sizes == {
+        ("float16", "full"): 2 * (4 * d + d * (d + 1)),
+        ("float32", "full"): 2 * (4 * d + 2 * d * (d + 1)),
+        ("float16", "diagonal"): 2 * (4 * d + 2 * d),
+        ("float32", "diagonal"): 2 * (4 * d + 4 * d),
+    }
+
+
 def test_float16_keeps_directions_of_a_millionth_of_the_largest_variance() -> None:
     random = np.random.default_rng(0)
     turn = np.linalg.qr(random.normal(size=(24, 24)))[0]
@@ -195,7 +231,12 @@ def test_the_configuration_names_every_parameter_and_the_form_has_them(name: str
         registry.build("adapters", name, {"samples": 0})
 
 
-FORMS: list[Any] = [GaussianForm(), GaussianForm(samples=3, storage="float32"), GeneratorForm(**QUICK)]
+FORMS: list[Any] = [
+    GaussianForm(),
+    GaussianForm(samples=3, storage="float32"),
+    GaussianForm(covariance="diagonal"),
+    GeneratorForm(**QUICK),
+]
 
 
 @pytest.mark.parametrize("form", FORMS)

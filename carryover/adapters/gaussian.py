@@ -31,6 +31,7 @@ class GaussianAdapter(CarriedForm):
         steps: of the perceptron's training.
         samples: rows of a class that stand for its distribution, as in `GaussianForm`.
         storage: the number type of the covariances' factors.
+        covariance: "full", or "diagonal", the variances alone: d + 1 over 2 times fewer numbers.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class GaussianAdapter(CarriedForm):
         steps: Annotated[int, Field(gt=0)] = 200,
         samples: Annotated[int, Field(gt=0)] = 500,
         storage: Literal["float16", "float32"] = "float16",
+        covariance: Literal["full", "diagonal"] = "full",
     ) -> None:
         self.carry = carry
         self.ridge = ridge
@@ -48,7 +50,8 @@ class GaussianAdapter(CarriedForm):
         self.steps = steps
         self.samples = samples
         self.storage = storage
-        self.form = GaussianForm(samples, storage)
+        self.covariance = covariance
+        self.form = GaussianForm(samples, storage, covariance)
 
     def _map(self) -> Adapter:
         if self.carry == "mlp":

@@ -7,6 +7,8 @@ stored moments themselves and not only in expectation, so that nothing but the m
 The covariance is kept as its Cholesky factor L, S = L L', lower triangle only. The product of any factor is a covariance, however
 the factor was rounded; and rounding by 2^-11, that of float16, costs the standard deviations of S and not its variances: directions
 survive that have a millionth of the largest variance, where a covariance in float16 loses all below a thousandth, and its definiteness.
+
+A diagonal covariance has the standard deviations alone for a factor: d numbers in place of d (d + 1) / 2.
 """
 
 from __future__ import annotations
@@ -28,23 +30,31 @@ class GaussianForm:
     Args:
         samples: the most rows of a class that are drawn, or d + 1 where that is more, for fewer cannot have a given covariance
             of d dimensions. A class never gets more rows than it had: what reads them may go by their number.
-        storage: the number type of the factors. A class takes 4 d bytes for its mean, d (d + 1) for a factor in float16 and
-            twice that in float32.
+        storage: the number type of the factors. A class takes 4 d bytes for its mean, d (d + 1) for a full factor in float16 and
+            2 d for a diagonal one, twice that in float32.
+        covariance: "full", or "diagonal": the variance of each dimension alone.
     """
 
     name = "gaussian"
     device = "auto"
 
-    def __init__(self, samples: Annotated[int, Field(gt=0)] = 500, storage: Literal["float16", "float32"] = "float16") -> None:
+    def __init__(
+        self,
+        samples: Annotated[int, Field(gt=0)] = 500,
+        storage: Literal["float16", "float32"] = "float16",
+        covariance: Literal["full", "diagonal"] = "full",
+    ) -> None:
         self.samples = samples
         self.storage = storage
+        self.covariance = covariance
 
     def condense(self, features: np.ndarray, counts: np.ndarray) -> dict[str, np.ndarray]:
         """Return the moments of features [n, d], class by class, counts[c] rows of class c; covariances divide by the number of rows.
 
         Returns:
-            `means` float32 [classes, d]; `factors` [classes, d (d + 1) / 2], the rows of each lower triangle one after another, over
-            `scales` float32 [classes], powers of two that keep them within float16; `counts` int32 [classes], the rows to be drawn.
+            `means` float32 [classes, d]; `factors` [classes, d (d + 1) / 2], the rows of each lower triangle one after another, or
+            [classes, d], the standard deviations, over `scales` float32 [classes], powers of two that keep them within float16;
+            `counts` int32 [classes], the rows to be drawn.
 
         Raises:
             ValueError: if features are no matrix, or counts are not positive or do not add up to its rows.
@@ -53,10 +63,11 @@ class GaussianForm:
         d = rows.shape[1]
         triangle = np.tril_indices(d)
         means = np.zeros((len(sizes), d))
-        factors = np.zeros((len(sizes), len(triangle[0])))
+        diagonal = self.covariance == "diagonal"
+        factors = np.zeros((len(sizes), d if diagonal else len(triangle[0])))
         for c, own in enumerate(np.split(rows, np.cumsum(sizes)[:-1]) if len(sizes) else []):
             means[c] = own.mean(axis=0)
-            factors[c] = _factor(own - means[c])[triangle]
+            factors[c] = own.std(axis=0) if diagonal else _factor(own - means[c])[triangle]
         # Powers of two, so that writing what was read changes nothing.
         exponents = np.frexp(np.abs(factors).max(axis=1, initial=0))[1].clip(-126, 127)
         scales = np.ldexp(1.0, exponents)
@@ -79,7 +90,7 @@ def expand(arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     if means.ndim != 2 or means.dtype != np.float32 or scales.dtype != np.float32 or factors.dtype not in (np.float16, np.float32):
         raise ValueError(f"means are {means.dtype} {means.shape}, factors {factors.dtype} and scales {scales.dtype}")
     classes, d = means.shape
-    if factors.shape != (classes, d * (d + 1) // 2) or scales.shape != (classes,) or counts.shape != (classes,):
+    if factors.shape not in ((classes, d * (d + 1) // 2), (classes, d)) or scales.shape != (classes,) or counts.shape != (classes,):
         raise ValueError(f"factors {factors.shape}, scales {scales.shape} and counts {counts.shape} do not fit means {means.shape}")
     if counts.dtype != np.int32 or (counts < 1).any():
         raise ValueError(f"counts are {counts.dtype}, the least of them {counts.min(initial=1)}: each class has at least one row")
@@ -88,11 +99,15 @@ def expand(arrays: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     triangle = np.tril_indices(d)
     start = 0
     for c, count in enumerate(counts.tolist()):
-        factor[triangle] = factors[c]
-        # n rows have n - 1 directions; so has the factor of a class of n rows, whose further columns are zero.
-        rank = min(count - 1, d)
-        white = _white(count, rank, generator(0, "gaussian", c))
-        features[start : start + count] = means[c] + float(scales[c]) * (white @ factor[:, :rank].T)
+        random = generator(0, "gaussian", c)
+        if factors.shape[1] == d:
+            deviations = _standard(count, d, random) * factors[c]
+        else:
+            factor[triangle] = factors[c]
+            # n rows have n - 1 directions; so has the factor of a class of n rows, whose further columns are zero.
+            rank = min(count - 1, d)
+            deviations = _white(count, rank, random) @ factor[:, :rank].T
+        features[start : start + count] = means[c] + float(scales[c]) * deviations
         start += count
     return features, counts
 
@@ -131,3 +146,14 @@ def _white(n: int, rank: int, random: np.random.Generator) -> np.ndarray:
     extended = np.hstack([np.ones((n, 1)), random.normal(size=(n, rank))])
     white: np.ndarray = np.linalg.qr(extended).Q[:, 1:] * np.sqrt(n)
     return white
+
+
+def _standard(n: int, d: int, random: np.random.Generator) -> np.ndarray:
+    """Return normal rows [n, d], each column of mean 0 and variance 1: uncorrelated where n > d, as fewer rows cannot be."""
+    if n > d:
+        return _white(n, d, random)
+    rows = random.normal(size=(n, d))
+    rows -= rows.mean(axis=0)
+    # A single row has no variance, and its class none to give it.
+    standard: np.ndarray = rows / rows.std(axis=0) if n > 1 else rows
+    return standard
