@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from carryover import registry
 from carryover.drift import MEASURES
 
 METHOD = ["regime", "adapter", "classifier"]
@@ -25,14 +26,17 @@ def aggregate(runs: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         Columns `<metric>_mean` and `<metric>_sd` (over runs, with n - 1), `difference_mean` and `difference_sd` of the
-        average incremental accuracy against the adapter `none` of the same run, regime, classifier and budget, `runs`,
-        `bytes` and, where known, `seconds`.
+        average incremental accuracy against the adapter `none` of the same run, regime, setting, classifier and budget, `runs`,
+        `bytes` and, where known, `seconds`. A setting of an adapter's own parameter has that adapter's rows alone: `none` is
+        the run's as it stands.
     """
     if "setting" not in runs:
         runs = runs.assign(setting="")
     pair = ["order", "seed", "regime", "setting", "classifier", "budget"]
     stale = runs[runs["adapter"] == "none"].set_index(pair)["average"]
-    paired = runs.assign(difference=runs["average"] - stale.reindex(pd.MultiIndex.from_frame(runs[pair])).to_numpy())
+    of_adapter = runs["setting"].str.partition(".")[0].isin(registry.names("adapters"))
+    compared = runs[pair].assign(setting=runs["setting"].mask(of_adapter, ""))
+    paired = runs.assign(difference=runs["average"] - stale.reindex(pd.MultiIndex.from_frame(compared)).to_numpy())
     grouped = paired.groupby([*CELL, "method"], sort=False)
     table = pd.DataFrame({"runs": grouped.size(), "bytes": grouped["bytes"].mean()})
     for metric in [*METRICS, "difference"]:

@@ -94,12 +94,13 @@ def memory(table: pd.DataFrame) -> Chart:
     kept = kept[kept["classifier"].isin(["softmax", "nme", "head"]) & (kept["regime"] != "joint")]
     front = runs.front(kept)[["bytes", "average_mean"]].to_numpy().tolist()
     kept = kept[kept["bytes"] > 0]
+    of_one_size = set(kept["adapter"]) - set(kept["adapter"][kept["budget"] != 0])
     rows = [
         {"regime": row["regime"], "method": row["adapter"].replace("-", "head"), "classifier": row["classifier"], "bytes": row["bytes"]}
         | {"accuracy": round(row["average_mean"], 2), "name": row["method"]}
         | {"kept": "everything" if row["budget"] == 0 else f"{row['budget']} of a class"}
         # Budgets of vectors make a line for each setting; what has no vectors makes one over the settings.
-        | {"line": "" if row["adapter"] in ("-", "exemplars") else row["setting"]}
+        | {"line": "" if row["adapter"] in of_one_size else row["setting"]}
         for row in kept.to_dict("records")
     ]
     # The front begins and ends with the axis, which has no place for 0 bytes.

@@ -68,6 +68,14 @@ def test_the_memory_chart_draws_the_front_of_all_regimes_in_each_panel_across_th
     assert {row["bytes"] for row in drawn(chart, False)} == {10, 20, 30, 40}
 
 
+def test_budgets_make_a_line_a_setting_and_memories_of_one_size_make_one_over_the_settings() -> None:
+    budgets = [table([("a", adapter, size, 40.0)]) for adapter, size in (("mlp", 10), ("gaussian", 20))]
+    budgets += [table([("a", "mlp", 5, 30.0)]).assign(budget=1)]
+    rows = pd.concat([frame.assign(setting=setting, bytes=frame["bytes"] + i) for frame in budgets for i, setting in enumerate(("", "x=1"))])
+    lines = {(row["method"], row["line"]) for row in drawn(picture.memory(rows), False)}
+    assert lines == {("mlp", ""), ("mlp", "x=1"), ("gaussian", "")}
+
+
 def test_a_memory_chart_without_a_memory_is_drawn(tmp_path: Path) -> None:
     picture.memory(table([("a", "-", 0, 30.0)])).draw(tmp_path / "memory.png")
     assert (tmp_path / "memory.png").read_bytes().startswith(b"\x89PNG")

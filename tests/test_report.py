@@ -322,6 +322,13 @@ def test_settings_are_compared_within_themselves() -> None:
     assert table.loc[("x=1", "mlp"), "difference_mean"] == pytest.approx(10) and table.loc[("", "mlp"), "runs"] == 3
 
 
+def test_a_setting_of_an_adapter_s_own_is_compared_with_the_run_as_it_stands() -> None:
+    wider = several_runs().assign(setting="mlp.width=4", average=lambda frame: frame["average"] + 5)
+    both = pd.concat([several_runs().assign(setting=""), wider[wider["adapter"] == "mlp"]])
+    table = runs.aggregate(both).set_index(["setting", "adapter"])
+    assert table.loc[("mlp.width=4", "mlp"), "difference_mean"] == pytest.approx(table.loc[("", "mlp"), "difference_mean"] + 5)
+
+
 def test_a_method_is_shown_under_its_own_classifier_where_there_is_one() -> None:
     frame = report.results(report.records([*cells(), *cells(("none",), regime="rehearsal")]))
     exemplars = frame[(frame["regime"] == "rehearsal") & (frame["adapter"] == "none")].assign(adapter="exemplars")
