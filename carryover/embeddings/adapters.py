@@ -199,11 +199,11 @@ class AutoAdapter(EmbeddingAdapter):
     transformer. `save` writes it.
 
     Args:
-        candidates: adapters by name, simple ones first; None takes each adapter of this module with its defaults, as far as it fits the
-            dimensions.
+        candidates: adapters by name, simple ones first; None takes each adapter of this module with its defaults (and the perceptron with
+            `seed`), as far as it fits the dimensions.
         tolerance: as good as the best is who leaves at most so much more of the variance unexplained, as a share of what the best leaves.
         held_out: the share of pairs, at least two of them, that choose.
-        seed: of the choice of these pairs.
+        seed: of the choice of these pairs, and of the perceptron where no candidates are given.
     """
 
     name = "auto"
@@ -235,7 +235,8 @@ class AutoAdapter(EmbeddingAdapter):
         held_out, rest = np.split(order, [min(max(round(self.held_out * n), 2), n - 1)])
         candidates = self.candidates
         if candidates is None:
-            candidates = {name: cls() for name, cls in ADAPTERS.items() if square or name in ("linear", "mlp")}
+            every = {name: MLPAdapter(seed=self.seed) if cls is MLPAdapter else cls() for name, cls in ADAPTERS.items()}
+            candidates = {name: adapter for name, adapter in every.items() if square or name in ("linear", "mlp")}
         if not candidates:
             raise ConfigurationError("Parameter adapters.auto.candidates is empty: name one adapter at least, or None for all.")
         some = None if labels is None else np.asarray(labels)[rest]
