@@ -29,6 +29,9 @@ class Budget:
         total: the most vectors of all classes together, shared equally: the share shrinks as classes arrive.
         bytes: the most bytes of the memory's file, shared equally.
         seed: of the random selector.
+
+    The limits are of vectors. A memory in a form of its own (Gaussians, a generator) has the size of its form, and images that a
+    regime keeps have a budget of their own among the regime's parameters.
     """
 
     def __init__(
@@ -44,14 +47,19 @@ class Budget:
             raise ConfigurationError(
                 "Parameters memory.per_class, memory.total and memory.bytes exclude each other: set one and leave the others null."
             )
-        if selector == "all" and (per_class, total, bytes) != (None, None, None):
-            raise ConfigurationError("Parameter memory.selector is 'all', which keeps everything: with a budget, choose 'herding' or 'random'.")
         self.selector = selector
         self.storage = storage
         self.per_class = per_class
         self.total = total
         self.bytes = bytes
         self.seed = seed
+        if selector == "all" and self.limited:
+            raise ConfigurationError("Parameter memory.selector is 'all', which keeps everything: with a budget, choose 'herding' or 'random'.")
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is a limit."""
+        return (self.per_class, self.total, self.bytes) != (None, None, None)
 
     def rows(self, classes: int, d: int, fields: Mapping[str, Any]) -> int | None:
         """Return the most rows that one of `classes` classes may keep, or None for all of them, as where there is no class.

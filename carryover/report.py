@@ -257,6 +257,30 @@ def drift_by_age(table: pd.DataFrame) -> pd.DataFrame:
     return table.groupby(["regime", "adapter", "age"], sort=False)[MEASURES].mean().reset_index()
 
 
+def drawn(memory: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray], classes: int = 3, rows: int = 60) -> pd.DataFrame:
+    """Return where features that a memory stands for lie in the plane, beside test images' features of the first `classes` classes.
+
+    Args:
+        memory: features [n, d] and labels [n] that are drawn from it.
+        test: features [m, d] and labels [m] of test images, under the network of the same task; the plane is that of theirs.
+        classes: how many are shown, the oldest ones.
+        rows: how many rows of each.
+
+    Returns:
+        Columns `kind` ("test images" or "memory"), `class`, `x`, `y`.
+    """
+    kinds = {"test images": test, "memory": memory}
+    shown = np.unique(test[1])[:classes]
+    chosen = {kind: np.concatenate([np.flatnonzero(labels == label)[:rows] for label in shown]) for kind, (_, labels) in kinds.items()}
+    space = test[0][np.isin(test[1], shown)]
+    _, *planes = project(space, [features[chosen[kind]] for kind, (features, _) in kinds.items()])
+    parts = [
+        pd.DataFrame({"kind": kind, "class": kinds[kind][1][chosen[kind]], "x": plane[:, 0], "y": plane[:, 1]})
+        for kind, plane in zip(kinds, planes, strict=True)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
 def projection(features: Mapping[tuple[str, str], Mapping[str, np.ndarray]], old: Sequence[int], classes: int = 3, images: int = 20) -> pd.DataFrame:
     """Return where test images of the first `classes` old classes lie in the plane: as `stored`, `carried`, and `current`.
 

@@ -29,6 +29,8 @@ def main(regime: str, adapter: str, task: str, previous: str) -> None:
         after = networks.read(layout.backbone(regime, task), regime=regime, task=task, seen=seen)
         seed = derive(natural(parameters("seed"), "seed"), "chase", regime, adapter, task)
         method.chase(memory.features, images, pairs["previous"], before, after, where, seed)
+        if note := method.note():
+            print(f"{task}: {note}")
     fitted.write(method if learns else None, pairs.fields, regime, adapter, task)
     clock.note(layout.seconds(f"adapt-{regime}-{adapter}-{task}"), layout.adapter(regime, adapter, task))
 

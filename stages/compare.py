@@ -67,8 +67,8 @@ def main() -> None:
         earlier = _table(folder / "runs.csv", everything)
         share = runs.earlier_share(earlier, everything)
         everything = runs.added(earlier, everything, [*runs.CELL, "order", "seed"])
-        mean = runs.added_curves(_table(folder / "curves.csv", mean), mean, share)
-        by_age = runs.pooled(_table(folder / "drift.csv", by_age), by_age, MEASURES, ["regime", "adapter", "age"], share)
+        mean = runs.added_curves(_table(folder / "curves.csv", mean)[mean.columns], mean, share)
+        by_age = runs.pooled(_table(folder / "drift.csv", by_age)[by_age.columns], by_age, MEASURES, ["regime", "adapter", "age"], share)
     table = runs.aggregate(everything)
     clones.write(f"{options.name}/runs.csv", everything.round(4).to_csv(index=False))
     clones.write(f"{options.name}/table.csv", table.round(4).to_csv(index=False))
@@ -117,7 +117,7 @@ def _of_regime(parameter: str) -> bool:
 
 
 def _changed(table: pd.DataFrame, parameter: str, value: str) -> pd.DataFrame:
-    """Return the rows that a variation makes anew: the regime's or the adapter's own, those with a memory, or all."""
+    """Return the rows that a variation makes anew: the regime's or the adapter's own, those with a memory (of vectors), or all."""
     first, _, name = parameter.partition(".")
     new = pd.Series(True, index=table.index)
     if _of_regime(parameter):
@@ -126,7 +126,14 @@ def _changed(table: pd.DataFrame, parameter: str, value: str) -> pd.DataFrame:
         new = table["adapter"] == name.partition(".")[0]
     elif first in AFTER_TRAINING:
         new = (table["adapter"] != "-") & (table["regime"] != "joint")
+        if first == "memory":
+            new &= ~table["adapter"].isin(["exemplars", *_without_vectors()])
     return table[new].assign(setting=f"{name}={value}")
+
+
+def _without_vectors() -> list[str]:
+    """Return the adapters whose memory is written in a form of its own, which the section `memory` does not touch."""
+    return [name for name in registry.names("adapters") if registry.build("adapters", name, {}).form is not None]
 
 
 if __name__ == "__main__":

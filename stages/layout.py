@@ -82,6 +82,11 @@ def memory(regime: str, name: str, task: str) -> Path:
     return DATA / "memories" / regime / task / f"{name}.safetensors"
 
 
+def samples(regime: str, adapter: str | None = None) -> Path:
+    """The picture of the images that a regime keeps or generates, or of the features that a memory in a form of its own stands for."""
+    return METRICS / f"samples-{'-'.join(name for name in (regime, adapter) if name)}.png"
+
+
 def observations(regime: str, task: str) -> Path:
     """Validation and test features of all classes seen, under the network after a task."""
     return DATA / "observations" / regime / f"{task}.safetensors"

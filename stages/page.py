@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import itertools
 import json
 import platform
 import subprocess
@@ -240,14 +241,16 @@ def _confusion(charts: dict[str, Any]) -> str:
 
 
 def _samples() -> str:
-    paths = [layout.METRICS / f"samples-{regime}.png" for regime in parameters("regimes")]
-    pictures = [path for path in paths if path.exists()]
-    images = "".join(
-        f'<figure><img alt="Images made by the generator of {path.stem.removeprefix("samples-")}" '
-        f'src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}"><figcaption>{path.stem.removeprefix("samples-")}</figcaption></figure>'
-        for path in pictures
+    pictures = {layout.samples(regime): f"Images made by the generator of {regime}" for regime in parameters("regimes")}
+    cells = itertools.product(parameters("regimes"), parameters("adapters"))
+    pictures |= {layout.samples(*cell): f"Features drawn from the memory of {' x '.join(cell)}, beside those of test images" for cell in cells}
+    figures = "".join(
+        f'<figure><img alt="{text}" src="data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}">'
+        f"<figcaption>{text}</figcaption></figure>"
+        for path, text in pictures.items()
+        if path.exists()
     )
-    return f'<section id="samples"><h2>Generated images</h2>{images}</section>' if images else ""
+    return f'<section id="samples"><h2>Generated images and features</h2>{figures}</section>' if figures else ""
 
 
 def _run() -> str:

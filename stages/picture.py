@@ -91,9 +91,8 @@ def curves(rows: Sequence[Mapping[Any, Any]], title: str = "Accuracy over all cl
 def memory(table: pd.DataFrame) -> Chart:
     """Return accuracy against bytes, a panel a regime, from the table of `carryover.runs.aggregate`, with the front of all regimes in each."""
     kept = table[~((table["adapter"] == "exemplars") & (table["budget"] != 0)) & ~table["setting"].str.startswith(runs.STORAGE)]
-    kept = kept[kept["classifier"].isin(["softmax", "nme", "head"]) & (kept["regime"] != "joint")]
-    front = runs.front(kept)[["bytes", "average_mean"]].to_numpy().tolist()
-    kept = kept[kept["bytes"] > 0]
+    kept = kept[kept["classifier"].isin(["softmax", "nme", "head"]) & (kept["regime"] != "joint") & (kept["bytes"] > 0)]
+    front = runs.front(table)[["bytes", "average_mean"]].to_numpy().tolist()
     of_one_size = set(kept["adapter"]) - set(kept["adapter"][kept["budget"] != 0])
     rows = [
         {"regime": row["regime"], "method": row["adapter"].replace("-", "head"), "classifier": row["classifier"], "bytes": row["bytes"]}
@@ -120,7 +119,13 @@ def memory(table: pd.DataFrame) -> Chart:
         methods | {"mark": POINT, "encoding": own | {"shape": {"field": "classifier", "type": "nominal"}, "tooltip": tooltip}},
     ]
     unit = {"width": 300, "height": 260, "encoding": {"x": BYTES, "y": ACCURACY}, "layer": layers}
-    return Chart("Accuracy against memory", rows + front_rows, ["regime"], unit, subtitle="grey: the best of all methods within so many bytes")
+    return Chart(
+        "Accuracy against memory",
+        rows + front_rows,
+        ["regime"],
+        unit,
+        subtitle="grey: the best of all methods within so many bytes, under any classifier and storage",
+    )
 
 
 def storage(table: pd.DataFrame) -> Chart:
@@ -187,16 +192,28 @@ def matrix(table: pd.DataFrame) -> Chart:
     return Chart("Accuracy on each task's classes after each task", rows, ["panel"], unit, columns=6)
 
 
+PLACE = {"type": "quantitative", "title": None, "axis": {"labels": False, "ticks": False}}
+CLASS = {"field": "class", "type": "nominal", "scale": {"range": ["#0072B2", "#D55E00", "#009E73"]}}
+
+
+def drawn(table: pd.DataFrame, name: str) -> Chart:
+    """Return what is drawn from the memory of the method called `name` beside test images' features, from the table of `carryover.report.drawn`."""
+    shown = table.replace({"kind": {"test images": "test images", "memory": f"drawn from the memory of {name}"}}).round(3)
+    encoding = {"x": {"field": "x"} | PLACE, "y": {"field": "y"} | PLACE, "color": CLASS}
+    unit = {"width": 300, "height": 300, "mark": POINT | {"opacity": 0.7}, "encoding": encoding}
+    title = "Features of the first classes after the last task, in the plane of the two principal components of the test images'"
+    return Chart(title, shown.to_dict("records"), ["kind"], unit)
+
+
 def projection(table: pd.DataFrame) -> Chart:
     """Return where old classes' test features are carried, and where they are, from the table of `carryover.report.projection`."""
     names = {"stored": "as stored", "carried": "carried", "current": "where they are"}
     shown = table[["regime", "adapter", "kind", "class", "image", "x", "y"]].replace({"kind": names}).round(3)
-    place = {"type": "quantitative", "title": None, "axis": {"labels": False, "ticks": False}}
     kind = {"field": "kind", "type": "nominal", "title": "features", "sort": None}
     encoding = {
-        "x": {"field": "x"} | place,
-        "y": {"field": "y"} | place,
-        "color": {"field": "class", "type": "nominal", "scale": {"range": ["#0072B2", "#D55E00", "#009E73"]}},
+        "x": {"field": "x"} | PLACE,
+        "y": {"field": "y"} | PLACE,
+        "color": CLASS,
         "shape": kind | {"scale": {"domain": list(names.values()), "range": ["triangle", "cross", "circle"]}},
         "opacity": kind | {"scale": {"domain": list(names.values()), "range": [0.25, 0.9, 0.9]}},
         "tooltip": [{"field": "class"}, {"field": "image"}, {"field": "kind", "title": "features"}],

@@ -41,7 +41,12 @@ def main() -> None:
             # Imported here, for networks are loaded with it.
             from stages.samples import draw_samples
 
-            draw_samples(regime, tasks[-1], layout.METRICS / f"samples-{regime}.png")
+            draw_samples(regime, tasks[-1], layout.samples(regime))
+        for adapter in parameters("adapters"):
+            if registry.build("adapters", adapter, parameters("adapters", adapter)).form is not None:
+                from stages.samples import draw_features
+
+                draw_features(regime, adapter, tasks[-1], layout.samples(regime, adapter))
     page.write()
 
 

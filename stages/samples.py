@@ -1,4 +1,4 @@
-"""samples: draw some of the old images that a regime trains on after a task, kept or generated, as a grid with a row a class."""
+"""samples: draw what stands for old classes after a task: images that a regime keeps or generates, or features that an adapter's memory makes."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from carryover import registry, rehearsal
+from carryover import artefacts, registry, rehearsal, report
 from carryover.artefacts import replacing
 from carryover.errors import ArtefactError, ConfigurationError, DataError, unknown
 from carryover.images import ImageSet, encode_png
-from stages import layout
+from carryover.memory import Memory
+from stages import layout, picture
 from stages.command import guard, ids, parameters
 
 CLASSES = 10
@@ -23,18 +24,22 @@ BACKGROUND = 128
 
 
 def main() -> None:
-    """Draw the grid and say where it is."""
+    """Draw the picture and say where it is."""
     parser = argparse.ArgumentParser(prog="python -m stages.samples", description=__doc__)
-    parser.add_argument("regime", help="a regime of params.yaml that keeps or generates images")
+    parser.add_argument("regime", help="a regime of params.yaml; without --adapter, one that keeps or generates images")
+    parser.add_argument("--adapter", help="an adapter of params.yaml: draw the features that its memory stands for")
     parser.add_argument("--task", help="the task after which they are kept (default: the last one)")
-    parser.add_argument("--out", type=Path, metavar="PNG", help="the picture (default: metrics/samples-REGIME.png)")
+    parser.add_argument("--out", type=Path, metavar="PNG", help="the picture (default: metrics/samples-REGIME.png, or samples-REGIME-ADAPTER.png)")
     options = parser.parse_args()
     tasks = ids(parameters("tasks"), "tasks")
     task = tasks[-1] if options.task is None else options.task
     if task not in tasks:
         raise ArtefactError(unknown("task", task, tasks))
-    path = layout.METRICS / f"samples-{options.regime}.png" if options.out is None else options.out
-    draw_samples(options.regime, task, path)
+    path = layout.samples(options.regime, options.adapter) if options.out is None else options.out
+    if options.adapter is None:
+        draw_samples(options.regime, task, path)
+    else:
+        draw_features(options.regime, options.adapter, task, path)
     print(path)
 
 
@@ -54,6 +59,26 @@ def draw_samples(regime: str, task: str, path: Path) -> None:
         raise ArtefactError(f"The regime {regime!r} keeps no images: there is nothing to draw.")
     try:
         draw_grid(images, path)
+    except OSError as error:
+        raise ArtefactError(f"Cannot write {path}: {error.strerror or error}.") from error
+
+
+def draw_features(regime: str, adapter: str, task: str, path: Path) -> None:
+    """Draw the features that a memory stands for after a task beside those of test images, in the plane.
+
+    Raises:
+        ArtefactError: if the memory or the test features are not there, or the picture cannot be written.
+        ConfigurationError: if params.yaml has no such regime or adapter.
+    """
+    for kind, name, section in (("regime", regime, "regimes"), ("adapter", adapter, "adapters")):
+        if name not in parameters(section):
+            raise ConfigurationError(unknown(kind, name, parameters(section)))
+    memory = Memory.read(layout.memory(regime, adapter, task), regime=regime, adapter=adapter, task=task)
+    observed = artefacts.read(layout.observations(regime, task), "observations", regime=regime, task=task)
+    artefacts.check_same(layout.memory(regime, adapter, task), "features", memory.features.shape[1], observed["test_features"].shape[1])
+    table = report.drawn((memory.features, memory.labels), (observed["test_features"], observed["test_labels"]))
+    try:
+        picture.drawn(table, f"{regime} x {adapter}").draw(path)
     except OSError as error:
         raise ArtefactError(f"Cannot write {path}: {error.strerror or error}.") from error
 

@@ -33,6 +33,9 @@ def main(regime: str, adapter: str, task: str, previous: str) -> None:
     limit = budget.rows(len(grown.counts), grown.features.shape[1], fields) if method.form is None else None
     kept = grown.prefix(limit) if method.form is None else grown.condensed(method.form)
     kept.write(layout.memory(regime, adapter, task), **fields)
+    if method.form is not None and budget.limited:
+        size = kept.size(**fields)
+        print(f"{task}: the memory of {adapter} has the size of its form, {size:,} bytes; the limits of the section memory are of vectors.")
     if limit is not None and method.keeps == "vectors" and (short := int((selected["counts"] < limit).sum())):
         print(f"{task}: {short} new classes have fewer than {limit} images and keep all they have.")
     clock.note(layout.seconds(f"transform-{regime}-{adapter}-{task}"))

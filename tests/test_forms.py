@@ -117,6 +117,20 @@ def test_a_diagonal_covariance_keeps_means_and_variances_and_no_correlations(
             assert np.allclose(drawn_covariance, np.diag(np.diag(covariance)), atol=tolerance**2 * 1e5)
 
 
+def test_variances_follow_a_linear_map_exactly_where_a_class_has_more_rows_than_dimensions() -> None:
+    random = np.random.default_rng(4)
+    features, counts = rows_of(5, [40, 12], 5), np.array([40, 12], dtype=np.int32)
+    matrix = random.normal(size=(5, 5))
+    form = GaussianForm(20, "float32", "diagonal")
+    drawn, sizes = gaussian.expand(form.condense(features, counts))
+    carried = form.condense(drawn @ matrix, sizes)
+    for c, rows in enumerate(by_class(features, counts)):
+        mean, covariance = moments(rows)
+        assert np.allclose(carried["means"][c], mean @ matrix, atol=1e-4)
+        deviations = carried["factors"][c].astype(float) * float(carried["scales"][c])
+        assert np.allclose(deviations**2, np.diag(matrix.T @ np.diag(np.diag(covariance)) @ matrix), rtol=1e-5)
+
+
 def test_a_gaussian_takes_the_bytes_that_its_documentation_names() -> None:
     d, counts = 16, np.array([40, 40], dtype=np.int32)
     sizes = {

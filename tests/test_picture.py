@@ -68,6 +68,14 @@ def test_the_memory_chart_draws_the_front_of_all_regimes_in_each_panel_across_th
     assert {row["bytes"] for row in drawn(chart, False)} == {10, 20, 30, 40}
 
 
+def test_the_front_counts_classifiers_and_storages_that_the_chart_does_not_draw() -> None:
+    rows = [table([("a", "mlp", 10, 50.0)]), table([("a", "mlp", 12, 60.0)]).assign(classifier="cosine")]
+    rows += [table([("a", "mlp", 15, 70.0)]).assign(setting="storage=int8"), table([("a", "mlp", 20, 65.0)]).assign(budget=5)]
+    chart = picture.memory(pd.concat(rows))
+    assert [row["bytes"] for row in drawn(chart, False)] == [10, 20]
+    assert [(row["bytes"], row["accuracy"]) for row in drawn(chart, True)] == [(10, 50), (12, 60), (15, 70), (20, 70)]
+
+
 def test_budgets_make_a_line_a_setting_and_memories_of_one_size_make_one_over_the_settings() -> None:
     budgets = [table([("a", adapter, size, 40.0)]) for adapter, size in (("mlp", 10), ("gaussian", 20))]
     budgets += [table([("a", "mlp", 5, 30.0)]).assign(budget=1)]

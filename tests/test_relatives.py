@@ -130,11 +130,37 @@ def test_grad_cam_equals_its_definition(kind: str, seed: int, recorded: bool) ->
     random = np.random.default_rng(seed)
     _, _, maps, head = outputs(kind, 6, 5, random)
     classes = torch.from_numpy(random.integers(0, 5, 6))
-    found = grad_cam(maps if recorded else maps.detach(), head, classes)
+    found = grad_cam(maps if recorded else maps.detach(), head.requires_grad_(recorded), classes)
     expected = plain_grad_cam(plain(maps), head, classes.numpy())
     assert found.shape == (6, 3, 2) and found.requires_grad is recorded
     assert 0 < (expected > 0).mean() < 1
     assert np.allclose(plain(found), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_attention_on_a_frozen_backbone_reaches_the_head_as_finite_differences_say(kind: str) -> None:
+    random = np.random.default_rng(2)
+    _, _, maps, head = outputs(kind, 6, 5, random)
+    frozen, head = maps.detach().double(), head.double()
+    classes = torch.from_numpy(random.integers(0, 5, 6))
+    old = torch.from_numpy(random.uniform(size=(6, 3, 2)))
+
+    def distance() -> Tensor:
+        return attention_distance(grad_cam(frozen, head, classes), old)
+
+    (found,) = torch.autograd.grad(distance(), head.weight)
+    expected = torch.zeros_like(found)
+    for position in np.ndindex(*head.weight.shape):
+        ends = []
+        for shift in (1e-6, -1e-6):
+            with torch.no_grad():
+                head.weight[position] += shift
+            ends.append(float(distance().detach()))
+            with torch.no_grad():
+                head.weight[position] -= shift
+        expected[position] = (ends[0] - ends[1]) / 2e-6
+    assert found.abs().max() > 1e-3
+    assert torch.allclose(found, expected, atol=1e-5)
 
 
 def test_grad_cam_of_a_teacher_works_where_nothing_records_gradients_and_leaves_none_behind() -> None:

@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -310,9 +311,25 @@ def test_rows_are_added_to_a_table_from_before_there_were_settings(tmp_path: Pat
 )
 def test_a_variation_has_the_rows_that_it_makes_anew(parameter: str, rows: list[str]) -> None:
     cells = [("distill", "-"), ("distill", "mlp"), ("rehearsal", "-"), ("rehearsal", "mlp"), ("joint", "-"), ("joint", "oracle")]
+    # Neither images nor Gaussians are stored as vectors are.
+    cells += [("rehearsal", "exemplars"), ("distill", "gaussian")] if parameter.startswith("memory") else []
     changed = compare._changed(pd.DataFrame(cells, columns=["regime", "adapter"]), parameter, "1")
     assert sorted(changed["regime"] + " " + changed["adapter"]) == rows
     assert set(changed["setting"]) <= {f"{parameter.partition('.')[2]}=1"}
+
+
+def test_rows_of_a_memory_are_shown_in_the_plane_of_test_features_of_the_oldest_classes() -> None:
+    random = np.random.default_rng(0)
+    test, labels = random.normal(size=(50, 6)), np.arange(50) % 5
+    memory = (test[labels < 4][:, ::-1].copy(), labels[labels < 4])
+    table = report.drawn(memory, (test, labels), classes=2, rows=7)
+    assert table.groupby(["kind", "class"]).size().to_dict() == {(kind, c): 7 for kind in ("memory", "test images") for c in (0, 1)}
+    centred = test[labels < 2] - test[labels < 2].mean(axis=0)
+    axes = np.linalg.svd(centred, full_matrices=False)[2][:2]
+    of_class = memory[0][memory[1] == 1][:7]
+    expected = (of_class - test[labels < 2].mean(axis=0)) @ axes.T
+    found = table[(table["kind"] == "memory") & (table["class"] == 1)][["x", "y"]].to_numpy()
+    assert np.allclose(np.abs(found), np.abs(expected))
 
 
 def test_settings_are_compared_within_themselves() -> None:

@@ -88,6 +88,10 @@ class Chasing(Adapter):
         """Learn from the memory's rows `stored` [m, d], the task's images with their previous features [n, d], and both networks."""
         raise NotImplementedError
 
+    def note(self) -> str:
+        """Return what a user should know of what was learned, in a sentence; "" for nothing."""
+        return ""
+
     def fit(self, previous: np.ndarray, current: np.ndarray, labels: np.ndarray | None = None, head: Head | None = None) -> Self:
         """Refuse: pairs are not enough.
 

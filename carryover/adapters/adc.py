@@ -136,6 +136,13 @@ class ADCAdapter(Chasing):
         moved: np.ndarray = means + self.drift_
         return moved
 
+    def note(self) -> str:
+        """Return how many classes took the drift of images that did not arrive at them; "" for none."""
+        missed = int((self.reached_ == 0).sum())
+        return (
+            f"no image arrived at {missed} of {len(self.reached_)} old classes, which take the drift of the images nearest to them." if missed else ""
+        )
+
     def state(self) -> dict[str, np.ndarray]:
         """Return the drift of each class mean, float32 [classes, d]."""
         return {"drift": self.drift_}

@@ -2,7 +2,7 @@
 
 After Rypesc et al., "Task-recency bias strikes back: adapting covariances in exemplar-free class incremental learning" (AdaGauss),
 NeurIPS 2024: between tasks a class is a normal distribution; rows drawn from it are carried, and their mean and covariance are the
-class's in the new feature space. With a linear map x A + b these are exactly mu A + b and A' S A.
+class's in the new feature space. With a linear map x A + b these are exactly mu A + b and A' S A, or its diagonal (see `GaussianForm`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """`generative`: the memory is a generator of features, trained anew after each task.
 
 Liu et al., "Generative feature replay for class-incremental learning", CVPR workshops 2020. There feature distillation keeps drift
-small, and what the previous generator makes stands for the old classes as it is; here a map may carry it.
+small, and what the previous generator makes stands for the old classes as it is; here a map may carry it. The equations of
+the generator's training are in `carryover.forms.generator`.
 """
 
 from __future__ import annotations

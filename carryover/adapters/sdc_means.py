@@ -7,16 +7,43 @@ sum takes the common factor out again. They differ only where all of the paper's
 
 from __future__ import annotations
 
+from typing import Annotated, Self
+
+import numpy as np
+from pydantic import Field
+
+from carryover.adapters import Head, check_pairs
 from carryover.adapters.sdc import SDCAdapter
 
 __all__ = ["SDCMeans"]
 
 
 class SDCMeans(SDCAdapter):
-    """Semantic drift compensation of class means; `bandwidth` is that of `SDCAdapter`.
+    """Semantic drift compensation of class means.
 
     The paper's features have unit length. Here means and pairs are of features as the network gives them, and the
     bandwidth is relative to their spread.
+
+    Args:
+        bandwidth: sigma, as in `SDCAdapter`.
+        views: whether the drift of unlabelled pairs counts as well, those of blends of the task's images. The paper takes
+            the images alone.
     """
 
     keeps = "means"
+
+    def __init__(self, bandwidth: Annotated[float, Field(gt=0)] = 0.3, views: bool = False) -> None:
+        super().__init__(bandwidth)
+        self.views = views
+
+    def fit(self, previous: np.ndarray, current: np.ndarray, labels: np.ndarray | None = None, head: Head | None = None) -> Self:
+        """Keep the pairs [n, d], without those labelled -1 unless `views` is set, and scale the bandwidth to them.
+
+        Raises:
+            ValueError: as `check_pairs`, also if no pair is labelled and only labelled ones count.
+        """
+        before, after = check_pairs(previous, current)
+        if labels is not None and not self.views:
+            labelled = np.asarray(labels) >= 0
+            before, after = before[labelled], after[labelled]
+        return super().fit(before, after)

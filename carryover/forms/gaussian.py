@@ -2,13 +2,15 @@
 
 AdaGauss (Rypesc et al., "Task-recency bias strikes back: adapting covariances in exemplar-free class incremental learning",
 NeurIPS 2024) keeps these of each class, and carries them from task to task by drawing from them. Here the rows drawn have the
-stored moments themselves and not only in expectation, so that nothing but the map that carries them changes a mean or a covariance.
+stored moments themselves and not only in expectation, so that nothing but the map that carries them changes a mean or a full covariance.
 
 The covariance is kept as its Cholesky factor L, S = L L', lower triangle only. The product of any factor is a covariance, however
 the factor was rounded; and rounding by 2^-11, that of float16, costs the standard deviations of S and not its variances: directions
 survive that have a millionth of the largest variance, where a covariance in float16 loses all below a thousandth, and its definiteness.
 
-A diagonal covariance has the standard deviations alone for a factor: d numbers in place of d (d + 1) / 2.
+A diagonal covariance has the standard deviations alone for a factor: d numbers in place of d (d + 1) / 2. Of x A + b the variances are
+kept, diag(A' S A), and the correlations lost in each task. Of a class of at most d rows they are not exact: so few rows have correlations
+by chance, which A turns into variance.
 """
 
 from __future__ import annotations

@@ -63,14 +63,15 @@ def grad_cam(maps: Tensor, head: LinearHead | CosineHead, classes: Tensor) -> Te
     """Return the Grad-CAM map of one class an image, [b, h, w], for maps [b, d, h, w] and classes [b].
 
     The score depends on the maps through their mean over space alone, so that its derivative by A_k is its derivative
-    by the feature f_k over h w, at every place. Where gradients are recorded, so are those of the derivative.
+    by the feature f_k over h w, at every place. Where gradients are recorded, so are those of the derivative, also by a
+    head alone whose backbone is frozen.
     """
     # In the precision of the head's weights: the maps of a bfloat16 pass are too coarse for differences of maps.
     maps = maps.to(head.weight.dtype)
     features = maps.mean(dim=(2, 3))
-    recorded = features.requires_grad
+    recorded = torch.is_grad_enabled() and (features.requires_grad or any(weight.requires_grad for weight in head.parameters()))
     with torch.enable_grad():
-        inputs = features if recorded else features.detach().requires_grad_()
+        inputs = features if features.requires_grad else features.detach().requires_grad_()
         score = head(inputs).gather(1, classes[:, None]).sum()
         (slope,) = torch.autograd.grad(score, inputs, create_graph=recorded)
     weights = slope / (maps.shape[2] * maps.shape[3])

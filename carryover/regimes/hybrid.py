@@ -1,7 +1,9 @@
 """`hybrid`: the paper's backbone training with a few old images beside the features ("Ours-hybrid").
 
 Iscen et al., "Memory-efficient incremental learning through feature adaptation", ECCV 2020, section 4: P images and L
-features a class. The backbone trains on the images too, and they give the adapter true pairs of old classes.
+features a class. The backbone trains on the images too, and they give the adapter true pairs of old classes. On new images
+and exemplars together, L = CE(softmax(z), y) + lambda CE(softmax(z_{t-1} / T), softmax(z_old / T)) + gamma (1 - cos(h_t(x), h_{t-1}(x))),
+the loss of `distill`.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 """`lwf`: learning without forgetting for many classes, cross-entropy with knowledge distillation, and no memory.
 
-Li and Hoiem, "Learning without forgetting", ECCV 2016, equations 2 and 3, with one head over all classes as
-Rebuffi et al. (iCaRL, CVPR 2017) run it under the name LwF.MC; without the factor T^2, as the field's toolkits have it.
+Li and Hoiem, "Learning without forgetting", ECCV 2016, equations 2 and 3:
+L = CE(softmax(z), y) + lambda CE(softmax(z_{t-1} / T), softmax(z_old / T)), z_old the logits of the old classes and z_{t-1} those
+of the previous network. One head over all classes, as Rebuffi et al. (iCaRL, CVPR 2017) run it under the name LwF.MC; without
+the factor T^2, as the field's toolkits have it.
 """
 
 from __future__ import annotations

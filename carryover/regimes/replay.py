@@ -1,8 +1,8 @@
 """`replay`: cross-entropy and knowledge distillation on new images and on generated images of the old classes.
 
 Shin et al., "Continual learning with deep generative replay", NeurIPS 2017: a generator stands for the old images. There
-the old network labels what an unconditional generator makes; here the generator is told the class. Distillation from the
-old network, on all images, is that of `distill`.
+the old network labels what an unconditional generator makes; here the generator is told the class. On new and generated images
+together, L = CE(softmax(z), y) + lambda CE(softmax(z_{t-1} / T), softmax(z_old / T)), the distillation of `distill`.
 """
 
 from __future__ import annotations

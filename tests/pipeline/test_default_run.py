@@ -15,15 +15,21 @@ PROTOTYPES = {"sdc_means": 86, "ldc": 86, "adc": 86, "gaussian": 90, "generative
 
 
 @pytest.fixture(scope="module")
-def summary(checkout: Project, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The summary of the default experiment under `distill`, with every adapter there is."""
+def finished(checkout: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """The default experiment under `distill`, with every adapter there is."""
     root = tmp_path_factory.mktemp("default")
     checkout.run("git", "clone", "--quiet", ".", str(root))
     project = Project(root, checkout.environment)
     project.dvc("config", "hydra.config_name", "config")
     project.compose("experiment=exemplar_free", "joint=never", config="config")
     project.run(sys.executable, "-m", "stages.repro", seconds=900)
-    content: dict[str, Any] = json.loads((root / "metrics/summary.json").read_text(encoding="utf-8"))["distill"]
+    return project
+
+
+@pytest.fixture(scope="module")
+def summary(finished: Project) -> dict[str, Any]:
+    """The summary of that run."""
+    content: dict[str, Any] = json.loads((finished.root / "metrics/summary.json").read_text(encoding="utf-8"))["distill"]
     return content
 
 
@@ -59,3 +65,11 @@ def test_every_adapter_has_a_floor() -> None:
 def test_gaussians_do_with_a_fifth_of_the_bytes(summary: dict[str, Any]) -> None:
     assert summary["gaussian"]["bytes"] < summary["mlp"]["bytes"] / 5
     assert summary["ldc"]["bytes"] < summary["gaussian"]["bytes"] / 10
+
+
+@pytest.mark.timeout(1000)
+@pytest.mark.parametrize("adapter", ["gaussian", "generative"])
+def test_features_drawn_from_a_memory_are_in_the_report(finished: Project, adapter: str) -> None:
+    assert (finished.root / f"metrics/samples-distill-{adapter}.png").read_bytes().startswith(b"\x89PNG")
+    page = (finished.root / "metrics/report.html").read_text(encoding="utf-8")
+    assert f"Features drawn from the memory of distill x {adapter}" in page
