@@ -70,9 +70,9 @@ def draw_features(regime: str, adapter: str, task: str, path: Path) -> None:
         ArtefactError: if the memory or the test features are not there, or the picture cannot be written.
         ConfigurationError: if params.yaml has no such regime or adapter.
     """
-    for kind, name, section in (("regime", regime, "regimes"), ("adapter", adapter, "adapters")):
-        if name not in parameters(section):
-            raise ConfigurationError(unknown(kind, name, parameters(section)))
+    for kind, name, known in (("regime", regime, parameters("regimes")), ("adapter", adapter, parameters("adapters"))):
+        if name not in known:
+            raise ConfigurationError(unknown(kind, name, known))
     memory = Memory.read(layout.memory(regime, adapter, task), regime=regime, adapter=adapter, task=task)
     observed = artefacts.read(layout.observations(regime, task), "observations", regime=regime, task=task)
     artefacts.check_same(layout.memory(regime, adapter, task), "features", memory.features.shape[1], observed["test_features"].shape[1])
