@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from carryover import registry, report, runs
+from carryover import artefacts, registry, report, runs
 from carryover.artefacts import replacing, sha256
 from carryover.errors import ArtefactError
 from carryover.evaluation import Evaluation
@@ -43,7 +43,9 @@ def main() -> None:
 
             draw_samples(regime, tasks[-1], layout.samples(regime))
         for adapter in parameters("adapters"):
-            if registry.build("adapters", adapter, parameters("adapters", adapter)).form is not None:
+            # The memory itself says so: adapters are not loaded here.
+            memory = artefacts.read_header(layout.memory(regime, adapter, tasks[-1]), "memory", regime=regime, adapter=adapter, task=tasks[-1])
+            if memory["fields"].get("form") is not None:
                 from stages.samples import draw_features
 
                 draw_features(regime, adapter, tasks[-1], layout.samples(regime, adapter))
