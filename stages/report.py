@@ -43,9 +43,9 @@ def main() -> None:
 
             draw_samples(regime, tasks[-1], layout.samples(regime))
         for adapter in parameters("adapters"):
-            # The memory itself says so: adapters are not loaded here.
-            memory = artefacts.read_header(layout.memory(regime, adapter, tasks[-1]), "memory", regime=regime, adapter=adapter, task=tasks[-1])
-            if memory["fields"].get("form") is not None:
+            # The memory itself says so, where it is at hand: adapters are not loaded here.
+            path = layout.memory(regime, adapter, tasks[-1])
+            if path.exists() and artefacts.read_header(path, "memory", regime=regime, adapter=adapter, task=tasks[-1])["fields"].get("form"):
                 from stages.samples import draw_features
 
                 draw_features(regime, adapter, tasks[-1], layout.samples(regime, adapter))
