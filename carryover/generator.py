@@ -1,14 +1,13 @@
 """Generated images: a class-conditional GAN, trained after each task on its images and on what the previous generator made.
 
 Deep generative replay (Shin et al., "Continual learning with deep generative replay", NeurIPS 2017) with labels. Both
-networks minimise the non-saturating loss (Goodfellow et al., NeurIPS 2014), with s(u) = log(1 + exp(u)) the discriminator
-E[s(-D(x, y)) + s(D(G(z, y), y))] and the generator E[s(-D(G(z, y), y))], and the discriminator the R1 gradient penalty
-gamma / 2 E |grad_x D(x, y)|^2
-(Mescheder et al., "Which training methods for GANs do actually converge?", ICML 2018), at every eighth step (Karras et al.,
-"StyleGAN2", CVPR 2020). The discriminator is a projection discriminator (Miyato and Koyama, ICLR 2018). The generator's
-latent vector and class scale and shift its layers (Chen et al., "On self modulation for GANs", ICLR 2019). The discriminator
-sees real and generated images shifted alike (differentiable augmentation, Zhao et al., NeurIPS 2020), and what is kept is
-the moving average of the generator's weights (Yazici et al., ICLR 2019).
+networks minimise the non-saturating loss (Goodfellow et al., NeurIPS 2014), with s(u) = log(1 + exp(u)): the discriminator
+E[s(-D(x, y)) + s(D(G(z, y), y))], the generator E[s(-D(G(z, y), y))]. The discriminator also minimises the R1 gradient penalty
+gamma / 2 E |grad_x D(x, y)|^2 (Mescheder et al., "Which training methods for GANs do actually converge?", ICML 2018), at every
+eighth step (Karras et al., "StyleGAN2", CVPR 2020). It is a projection discriminator (Miyato and Koyama, ICLR 2018). The
+generator's latent vector and class scale and shift its layers (Chen et al., "On self modulation for GANs", ICLR 2019). The
+discriminator sees real and generated images shifted alike (differentiable augmentation, Zhao et al., NeurIPS 2020), and what
+is kept is the moving average of the generator's weights (Yazici et al., ICLR 2019).
 """
 
 from __future__ import annotations

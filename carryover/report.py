@@ -271,7 +271,7 @@ def drawn(memory: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndar
     """
     kinds = {"test images": test, "memory": memory}
     shown = np.unique(test[1])[:classes]
-    chosen = {kind: np.concatenate([np.flatnonzero(labels == label)[:rows] for label in shown]) for kind, (_, labels) in kinds.items()}
+    chosen = {kind: _first_rows(labels, shown, rows) for kind, (_, labels) in kinds.items()}
     space = test[0][np.isin(test[1], shown)]
     _, *planes = project(space, [features[chosen[kind]] for kind, (features, _) in kinds.items()])
     parts = [
@@ -279,6 +279,11 @@ def drawn(memory: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndar
         for kind, plane in zip(kinds, planes, strict=True)
     ]
     return pd.concat(parts, ignore_index=True)
+
+
+def _first_rows(labels: np.ndarray, classes: Iterable[int], rows: int) -> np.ndarray:
+    """Return the numbers of the first `rows` rows of each of the classes."""
+    return np.concatenate([np.flatnonzero(labels == label)[:rows] for label in classes])
 
 
 def projection(features: Mapping[tuple[str, str], Mapping[str, np.ndarray]], old: Sequence[int], classes: int = 3, images: int = 20) -> pd.DataFrame:
@@ -301,7 +306,7 @@ def projection(features: Mapping[tuple[str, str], Mapping[str, np.ndarray]], old
         # Images and their current features are the same for every adapter of a regime, and so is the plane.
         any_of_them = next(iter(mine.values()))
         labels = any_of_them["labels"]
-        chosen = np.concatenate([np.flatnonzero(labels == label)[:images] for label in shown])
+        chosen = _first_rows(labels, shown, images)
         sets = [(adapter, kind) for adapter in mine for kind in kinds]
         _, *planes = project(any_of_them["current"], [mine[adapter][kind][chosen] for adapter, kind in sets])
         for (adapter, kind), plane in zip(sets, planes, strict=True):

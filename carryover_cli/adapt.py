@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> None:
     if (options.load is None) == (options.old is None) or (options.old is None) != (options.new is None):
         raise ConfigurationError("An adapter comes from pairs, --old FILE --new FILE, or from --load FILE.")
     # Imported here, for they take a second, which the command's help should not.
-    from carryover.embeddings import AutoAdapter, EmbeddingAdapter, load, make
+    from carryover.embeddings import AutoAdapter, EmbeddingAdapter, load, seeded
     from carryover.embeddings.carrying import carry, check_dimension, check_dtype, check_target, fit_files
     from carryover.embeddings.files import open_vectors
 
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> None:
         adapter = load(options.load)
     else:
         check_dimension(stored, open_vectors(options.old, options.tensor).d, f"{options.old} has")
-        adapter = make(options.adapter, **({"seed": options.seed} if options.adapter in ("auto", "mlp") else {}))
+        adapter = seeded(options.adapter, options.seed)
         fit_files(adapter, options.old, options.new, options.tensor)
     fitted = time.perf_counter()
     if options.save:

@@ -24,6 +24,8 @@ BYTES = {
     "scale": {"type": "log", "nice": False},
     "axis": {"format": "~s"},
 }
+PLACE = {"type": "quantitative", "title": None, "axis": {"labels": False, "ticks": False}}
+CLASS = {"field": "class", "type": "nominal", "scale": {"range": ["#0072B2", "#D55E00", "#009E73"]}}
 
 
 @dataclass(frozen=True)
@@ -192,13 +194,9 @@ def matrix(table: pd.DataFrame) -> Chart:
     return Chart("Accuracy on each task's classes after each task", rows, ["panel"], unit, columns=6)
 
 
-PLACE = {"type": "quantitative", "title": None, "axis": {"labels": False, "ticks": False}}
-CLASS = {"field": "class", "type": "nominal", "scale": {"range": ["#0072B2", "#D55E00", "#009E73"]}}
-
-
 def drawn(table: pd.DataFrame, name: str) -> Chart:
     """Return what is drawn from the memory of the method called `name` beside test images' features, from the table of `carryover.report.drawn`."""
-    shown = table.replace({"kind": {"test images": "test images", "memory": f"drawn from the memory of {name}"}}).round(3)
+    shown = table.replace({"kind": {"memory": f"drawn from the memory of {name}"}}).round(3)
     encoding = {"x": {"field": "x"} | PLACE, "y": {"field": "y"} | PLACE, "color": CLASS}
     unit = {"width": 300, "height": 300, "mark": POINT | {"opacity": 0.7}, "encoding": encoding}
     title = "Features of the first classes after the last task, in the plane of the two principal components of the test images'"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -57,10 +59,8 @@ def draw_samples(regime: str, task: str, path: Path) -> None:
     images = rehearsal.read(layout.exemplars(regime, task), method.store, regime=regime, task=task)
     if not len(images):
         raise ArtefactError(f"The regime {regime!r} keeps no images: there is nothing to draw.")
-    try:
+    with _written(path):
         draw_grid(images, path)
-    except OSError as error:
-        raise ArtefactError(f"Cannot write {path}: {error.strerror or error}.") from error
 
 
 def draw_features(regime: str, adapter: str, task: str, path: Path) -> None:
@@ -77,8 +77,15 @@ def draw_features(regime: str, adapter: str, task: str, path: Path) -> None:
     observed = artefacts.read(layout.observations(regime, task), "observations", regime=regime, task=task)
     artefacts.check_same(layout.memory(regime, adapter, task), "features", memory.features.shape[1], observed["test_features"].shape[1])
     table = report.drawn((memory.features, memory.labels), (observed["test_features"], observed["test_labels"]))
-    try:
+    with _written(path):
         picture.drawn(table, f"{regime} x {adapter}").draw(path)
+
+
+@contextmanager
+def _written(path: Path) -> Iterator[None]:
+    """Turn an error of writing into a sentence on `path`."""
+    try:
+        yield
     except OSError as error:
         raise ArtefactError(f"Cannot write {path}: {error.strerror or error}.") from error
 

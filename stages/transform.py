@@ -34,7 +34,7 @@ def main(regime: str, adapter: str, task: str, previous: str) -> None:
     kept = grown.prefix(limit) if method.form is None else grown.condensed(method.form)
     kept.write(layout.memory(regime, adapter, task), **fields)
     if method.form is not None and budget.limited:
-        size = kept.size(**fields)
+        size = layout.memory(regime, adapter, task).stat().st_size
         print(f"{task}: the memory of {adapter} has the size of its form, {size:,} bytes; the limits of the section memory are of vectors.")
     if limit is not None and method.keeps == "vectors" and (short := int((selected["counts"] < limit).sum())):
         print(f"{task}: {short} new classes have fewer than {limit} images and keep all they have.")

@@ -110,11 +110,11 @@ def test_a_diagonal_covariance_keeps_means_and_variances_and_no_correlations(
     assert sizes.tolist() == [min(count, max(samples, d + 1)) for count in counts]
     for before, after in zip(by_class(features, counts), by_class(drawn, sizes), strict=True):
         (mean, covariance), (drawn_mean, drawn_covariance) = moments(before), moments(after)
-        tolerance = 1e-5 * max(np.abs(before).max(), np.abs(after).max(), 1)
-        assert np.allclose(drawn_mean, mean, atol=tolerance)
-        assert np.allclose(np.diag(drawn_covariance), np.diag(covariance), atol=tolerance**2 * 1e5)
+        scale = max(np.abs(before).max(), np.abs(after).max(), 1)
+        assert np.allclose(drawn_mean, mean, atol=1e-5 * scale)
+        assert np.allclose(np.diag(drawn_covariance), np.diag(covariance), atol=1e-5 * scale**2)
         if len(after) > d:
-            assert np.allclose(drawn_covariance, np.diag(np.diag(covariance)), atol=tolerance**2 * 1e5)
+            assert np.allclose(drawn_covariance, np.diag(np.diag(covariance)), atol=1e-5 * scale**2)
 
 
 def test_variances_follow_a_linear_map_exactly_where_a_class_has_more_rows_than_dimensions() -> None:

@@ -122,6 +122,19 @@ def check_pairs(previous: np.ndarray, current: np.ndarray, same_width: bool = Tr
     return before, after
 
 
+def image_pairs(previous: np.ndarray, current: np.ndarray, labels: np.ndarray | None, views: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pairs as `check_pairs` does, without those of blends, which are labelled -1, unless `views` are wanted or `labels` unknown.
+
+    Raises:
+        ValueError: as there, also if no pair is labelled and only labelled ones are wanted.
+    """
+    before, after = check_pairs(previous, current)
+    if labels is None or views:
+        return before, after
+    labelled = np.asarray(labels) >= 0
+    return check_pairs(before[labelled], after[labelled])
+
+
 def check_features(features: np.ndarray, d: int | None = None) -> np.ndarray:
     """Return features as float32 [m, d].
 

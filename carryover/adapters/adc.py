@@ -139,9 +139,9 @@ class ADCAdapter(Chasing):
     def note(self) -> str:
         """Return how many classes took the drift of images that did not arrive at them; "" for none."""
         missed = int((self.reached_ == 0).sum())
-        return (
-            f"no image arrived at {missed} of {len(self.reached_)} old classes, which take the drift of the images nearest to them." if missed else ""
-        )
+        if not missed:
+            return ""
+        return f"no image arrived at {missed} of {len(self.reached_)} old classes, which take the drift of the images nearest to them."
 
     def state(self) -> dict[str, np.ndarray]:
         """Return the drift of each class mean, float32 [classes, d]."""

@@ -12,7 +12,7 @@ from typing import Annotated, Self
 import numpy as np
 from pydantic import Field
 
-from carryover.adapters import Adapter, Head, check_features, check_pairs
+from carryover.adapters import Adapter, Head, check_features, image_pairs
 
 __all__ = ["LDCAdapter"]
 
@@ -40,12 +40,9 @@ class LDCAdapter(Adapter):
         """Solve for `matrix_` [d, d] on pairs [n, d], without those labelled -1 unless `views` is set.
 
         Raises:
-            ValueError: as `check_pairs`, also if no pair is labelled and only labelled ones count.
+            ValueError: as `image_pairs`.
         """
-        before, after = check_pairs(previous, current)
-        if labels is not None and not self.views:
-            labelled = np.asarray(labels) >= 0
-            before, after = check_pairs(before[labelled], after[labelled])
+        before, after = image_pairs(previous, current, labels, self.views)
         d = before.shape[1]
         x = before.astype(np.float64)
         # The penalty as d further pairs sqrt(penalty) e_j without drift.

@@ -12,7 +12,7 @@ from typing import Annotated, Self
 import numpy as np
 from pydantic import Field
 
-from carryover.adapters import Head, check_pairs
+from carryover.adapters import Head, image_pairs
 from carryover.adapters.sdc import SDCAdapter
 
 __all__ = ["SDCMeans"]
@@ -40,10 +40,6 @@ class SDCMeans(SDCAdapter):
         """Keep the pairs [n, d], without those labelled -1 unless `views` is set, and scale the bandwidth to them.
 
         Raises:
-            ValueError: as `check_pairs`, also if no pair is labelled and only labelled ones count.
+            ValueError: as `image_pairs`.
         """
-        before, after = check_pairs(previous, current)
-        if labels is not None and not self.views:
-            labelled = np.asarray(labels) >= 0
-            before, after = before[labelled], after[labelled]
-        return super().fit(before, after)
+        return super().fit(*image_pairs(previous, current, labels, self.views))

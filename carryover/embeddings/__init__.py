@@ -4,6 +4,17 @@ The adapters of `carryover.adapters` as scikit-learn transformers: `MLPAdapter()
 the same items under both models, and carries those whose items are gone, or too many to embed again.
 """
 
-from carryover.embeddings.adapters import ADAPTERS, AutoAdapter, EmbeddingAdapter, LinearAdapter, MLPAdapter, NoAdapter, SDCAdapter, load, make
+from carryover.embeddings.adapters import (
+    ADAPTERS,
+    AutoAdapter,
+    EmbeddingAdapter,
+    LinearAdapter,
+    MLPAdapter,
+    NoAdapter,
+    SDCAdapter,
+    load,
+    make,
+    seeded,
+)
 
-__all__ = ["ADAPTERS", "AutoAdapter", "EmbeddingAdapter", "LinearAdapter", "MLPAdapter", "NoAdapter", "SDCAdapter", "load", "make"]
+__all__ = ["ADAPTERS", "AutoAdapter", "EmbeddingAdapter", "LinearAdapter", "MLPAdapter", "NoAdapter", "SDCAdapter", "load", "make", "seeded"]

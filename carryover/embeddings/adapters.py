@@ -235,8 +235,7 @@ class AutoAdapter(EmbeddingAdapter):
         held_out, rest = np.split(order, [min(max(round(self.held_out * n), 2), n - 1)])
         candidates = self.candidates
         if candidates is None:
-            every = {name: MLPAdapter(seed=self.seed) if cls is MLPAdapter else cls() for name, cls in ADAPTERS.items()}
-            candidates = {name: adapter for name, adapter in every.items() if square or name in ("linear", "mlp")}
+            candidates = {name: seeded(name, self.seed) for name in ADAPTERS if square or name in ("linear", "mlp")}
         if not candidates:
             raise ConfigurationError("Parameter adapters.auto.candidates is empty: name one adapter at least, or None for all.")
         some = None if labels is None else np.asarray(labels)[rest]
@@ -272,6 +271,11 @@ def make(name: str, **parameters: Any) -> EmbeddingAdapter:
     if name not in known:
         raise ConfigurationError(unknown("adapter", name, known))
     return known[name](**parameters)
+
+
+def seeded(name: str, seed: int) -> EmbeddingAdapter:
+    """Return the adapter called `name`, with the seed where it has one; raises as `make`."""
+    return make(name, **({"seed": seed} if name in (MLPAdapter.name, AutoAdapter.name) else {}))
 
 
 def load(path: str | os.PathLike[str]) -> EmbeddingAdapter:
