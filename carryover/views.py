@@ -1,8 +1,8 @@
 """Views: further images for the adapter to learn from, made of the current task's images (and the exemplars) alone.
 
 An adapter sees pairs of features of the same input under two networks, and any input will do: the networks are
-functions, and the pairs need no label. Crops, mirror images and blends of two images reach parts of feature space that
-the task's own images leave empty, where the stored features of other classes lie.
+functions, and the pairs need no label. Crops, mirror images, blends of two images and these turned about reach parts of
+feature space that the task's own images leave empty, where the stored features of other classes lie.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class Views:
         views: how many of them for each image of the task; 0 makes none.
         padding: of the random crop, in pixels.
         flip: whether images are mirrored at random.
-        seed: of the crops and blends.
+        turn: whether views are turned by a random number of quarter turns, 0 to 3; by half turns where images are not square.
+        seed: of the crops, blends and turns.
     """
 
     def __init__(
@@ -40,11 +41,13 @@ class Views:
         views: Annotated[int, Field(ge=0)] = 0,
         padding: Annotated[int, Field(ge=0)] = 4,
         flip: bool = True,
+        turn: bool = False,
         seed: Annotated[int, Field(ge=0)] = 0,
     ) -> None:
         self.views = views
         self.padding = padding
         self.flip = flip
+        self.turn = turn
         self.seed = seed
 
     def of(self, images: ImageSet, exemplars: ImageSet, task: str) -> Blends:
@@ -60,7 +63,14 @@ class Views:
             partners.append(random.permutation(n + m)[:n])
             others.append(self._crops(n, task, view, "other"))
             shares.append(random.uniform(0, 0.5, size=n).astype(np.float32))
-        return Blends(images, exemplars, self.padding, own, others, partners, shares)
+        return Blends(images, exemplars, self.padding, own, others, partners, shares, self._turns(images, task))
+
+    def _turns(self, images: ImageSet, task: str) -> list[np.ndarray]:
+        # Their own generator: whether views are turned leaves crops and blends as they are.
+        random = generator(self.seed, "turns", task)
+        height, width, _ = images.shape
+        choices = (np.arange(4) if height == width else np.array([0, 2])) if self.turn else np.zeros(1, dtype=np.int64)
+        return [random.choice(choices, size=len(images)) for _ in range(self.views)]
 
     def _crops(self, n: int, *names: object) -> Crops:
         random = torch.Generator().manual_seed(derive(self.seed, "view", *names))
@@ -75,7 +85,7 @@ class Blends:
         images: of the task. exemplars: further partners, numbered after the images.
         padding: of the crops.
         own, others: for each view the crops of the images and of their partners. partners: for each view the n partners' numbers.
-        shares: for each view the partners' shares, [n].
+        shares: for each view the partners' shares, [n]. turns: for each view the blends' quarter turns, [n].
     """
 
     images: ImageSet
@@ -85,6 +95,7 @@ class Blends:
     others: Sequence[Crops]
     partners: Sequence[np.ndarray]
     shares: Sequence[np.ndarray]
+    turns: Sequence[np.ndarray]
 
     @property
     def labels(self) -> np.ndarray:
@@ -112,10 +123,19 @@ class Blends:
             others[partners >= n] = self.exemplars.gather(partners[partners >= n] - n)
             own = self._cropped(self.images.gather(rows), self.own[view], rows)
             share = self.shares[view][rows, None, None, None]
-            made[here] = np.rint(own * (1 - share) + self._cropped(others, self.others[view], rows) * share).astype(np.uint8)
+            blends = np.rint(own * (1 - share) + self._cropped(others, self.others[view], rows) * share).astype(np.uint8)
+            made[here] = _turned(blends, self.turns[view][rows])
         return made
 
     def _cropped(self, pixels: np.ndarray, crops: Crops, rows: np.ndarray) -> np.ndarray:
         chosen = torch.from_numpy(rows)
         down, across, flips = (part[chosen] for part in crops)
         return crop_and_flip(torch.from_numpy(pixels), down, across, flips, self.padding).numpy()
+
+
+def _turned(images: np.ndarray, turns: np.ndarray) -> np.ndarray:
+    """Return images [b, h, w, c] turned by so many quarter turns each, [b]."""
+    turned = images.copy()
+    for turn in np.unique(turns[turns > 0]):
+        turned[turns == turn] = np.rot90(images[turns == turn], turn, axes=(1, 2))
+    return turned

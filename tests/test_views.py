@@ -63,6 +63,20 @@ def test_crops_take_in_the_zero_padding_on_all_sides() -> None:
     assert ((made > 0) & (made < 255)).any()
 
 
+@pytest.mark.parametrize(("height", "width", "allowed"), [(4, 4, {0, 1, 2, 3}), (4, 6, {0, 2})])
+def test_turned_views_are_the_same_views_turned_by_half_turns_alone_where_not_square(height: int, width: int, allowed: set[int]) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (5, height, width, 3), dtype=np.uint8)
+    images, exemplars = PackedImages(noise, np.arange(5)), PackedImages(noise[:0], np.arange(0))
+    straight = pixels(Views(8, padding=1).of(images, exemplars, "t"))
+    turned = pixels(Views(8, padding=1, turn=True).of(images, exemplars, "t"))
+    assert turned.shape == straight.shape
+    found = [next(k for k in allowed if np.array_equal(np.rot90(before, k), after)) for before, after in zip(straight, turned, strict=True)]
+    assert set(found) == allowed
+    # Nor does it matter in which order, or with which others, views are gathered.
+    some = np.array([33, 2, 17])
+    assert np.array_equal(Views(8, padding=1, turn=True).of(images, exemplars, "t").gather(some), turned[some])
+
+
 def test_crops_differ_between_tasks() -> None:
     first, second = (pixels(Views(40, padding=1, flip=False).of(flat([255]), NONE, task)) == 255 for task in ("task1", "task2"))
     assert (first != second).any()
