@@ -73,3 +73,20 @@ def test_features_drawn_from_a_memory_are_in_the_report(finished: Project, adapt
     assert (finished.root / f"metrics/samples-distill-{adapter}.png").read_bytes().startswith(b"\x89PNG")
     page = (finished.root / "metrics/report.html").read_text(encoding="utf-8")
     assert f"Features drawn from the memory of distill x {adapter}" in page
+
+
+@pytest.mark.timeout(1000)
+def test_the_gap_to_the_oracle_is_taken_apart(finished: Project) -> None:
+    out = finished.root / "gap.md"
+    assert str(finished.run(sys.executable, "-m", "stages.gap", "--out", "gap.md").stdout).strip() == "gap.md"
+    rows = [line.strip("| ").split(" | ") for line in out.read_text(encoding="utf-8").splitlines() if line.startswith("| distill")]
+    found = {row[1]: [float(cell) for cell in row[3:]] for row in rows}
+    assert set(found) == {*PROTOTYPES, "none", "sdc", "linear", "mlp"}
+    as_carried, at_true_means, about_carried_means, oracle, _, _ = zip(*found.values(), strict=True)
+    assert len(set(oracle)) == 1 and max(as_carried) <= oracle[0]
+    # Stale features lie wrong above all, and what the paper's adapter carries lies better.
+    assert found["none"][1] > found["none"][0] + 10 and found["mlp"][4] < found["none"][4]
+    # One mean a class has no spread, and, at its true place, is the same whoever carried it.
+    assert found["sdc_means"][5] == found["ldc"][5] == 0 and found["sdc_means"][1] == found["ldc"][1]
+    refused = finished.run(sys.executable, "-m", "stages.gap", "--out", "params.yaml/gap.md", check=False)
+    assert refused.returncode != 0 and "Traceback" not in refused.stderr
