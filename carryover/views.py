@@ -124,7 +124,8 @@ class Blends:
             own = self._cropped(self.images.gather(rows), self.own[view], rows)
             share = self.shares[view][rows, None, None, None]
             blends = np.rint(own * (1 - share) + self._cropped(others, self.others[view], rows) * share).astype(np.uint8)
-            made[here] = _turned(blends, self.turns[view][rows])
+            _turn(blends, self.turns[view][rows])
+            made[here] = blends
         return made
 
     def _cropped(self, pixels: np.ndarray, crops: Crops, rows: np.ndarray) -> np.ndarray:
@@ -133,9 +134,7 @@ class Blends:
         return crop_and_flip(torch.from_numpy(pixels), down, across, flips, self.padding).numpy()
 
 
-def _turned(images: np.ndarray, turns: np.ndarray) -> np.ndarray:
-    """Return images [b, h, w, c] turned by so many quarter turns each, [b]."""
-    turned = images.copy()
+def _turn(images: np.ndarray, turns: np.ndarray) -> None:
+    """Turn images [b, h, w, c] in place, by so many quarter turns each, [b]."""
     for turn in np.unique(turns[turns > 0]):
-        turned[turns == turn] = np.rot90(images[turns == turn], turn, axes=(1, 2))
-    return turned
+        images[turns == turn] = np.rot90(images[turns == turn], turn, axes=(1, 2))

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
-
-from carryover import artefacts, classifiers, registry
+from carryover import artefacts, classifiers, metrics, registry
 from carryover.artefacts import replacing
 from carryover.errors import ArtefactError
 from carryover.evaluation import Evaluation
@@ -15,6 +14,7 @@ from carryover.gap import Rows, taken_apart
 from carryover.memory import Memory
 from stages import layout
 from stages.command import guard, ids, parameters
+from stages.writing import writing
 
 HEADER = [
     "| regime | adapter | classifier | carried % | carried, at true means % | true, about carried means % | oracle % | means off by | spread |",
@@ -34,46 +34,50 @@ def main() -> None:
     options = parser.parse_args()
     settings = Evaluation(**registry.checked(Evaluation, parameters("evaluation"), "evaluation"))
     task = ids(parameters("tasks"), "tasks")[-1]
-    lines = [row(regime, adapter, task, settings) for regime in parameters("regimes") for adapter in parameters("adapters")]
+    adapters = parameters("adapters")
+    lines = [line for regime in parameters("regimes") for line in rows(regime, adapters, task, settings)]
     text = "\n".join([LEGEND.format(task=task), *HEADER, *lines]) + "\n"
     if options.out is None:
         print(text, end="")
         return
-    try:
-        with replacing(options.out) as temporary:
-            temporary.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise ArtefactError(f"Cannot write {options.out}: {error.strerror or error}.") from error
+    with writing(options.out), replacing(options.out) as temporary:
+        temporary.write_text(text, encoding="utf-8")
     print(options.out)
 
 
-def row(regime: str, adapter: str, task: str, settings: Evaluation) -> str:
-    """Return the row of one memory.
+def rows(regime: str, adapters: Iterable[str], task: str, settings: Evaluation) -> list[str]:
+    """Return the rows of the memories that a regime's adapters carried.
 
     Raises:
         ArtefactError: if a memory or the observations are not there, or the memory is of the first task.
     """
-    path = layout.memory(regime, adapter, task)
-    carried, oracle = (_rows(Memory.read(layout.memory(regime, name, task), regime=regime, adapter=name, task=task)) for name in (adapter, "oracle"))
     observed = artefacts.read(layout.observations(regime, task), "observations", regime=regime, task=task)
-    artefacts.check_same(path, "features", carried[0].shape[1], oracle[0].shape[1])
-    sizes = observed.fields["sizes"]
-    try:
-        parts = taken_apart(carried, oracle, sum(sizes[:-1]))
-    except ValueError as error:
-        raise ArtefactError(f"{path}: {error}") from error
-    test, labels = observed["test_features"], observed["test_labels"]
+    test, labels, sizes = observed["test_features"], observed["test_labels"], observed.fields["sizes"]
 
-    def accuracy(rows: Rows) -> str:
-        scores = classifiers.FITTERS[settings.primary](*rows, sum(sizes), settings.penalty)
-        return f"{100 * float((scores(test).argmax(axis=1) == labels).mean()):.1f}"
+    def accuracy(kept: Rows) -> str:
+        scores = classifiers.FITTERS[settings.primary](*kept, sum(sizes), settings.penalty)
+        per_class = metrics.class_accuracies(scores(test).argmax(axis=1), labels, sum(sizes))
+        return f"{100 * metrics.accuracy_row(per_class, sizes)[1]:.1f}"
 
-    cells = [accuracy(rows) for rows in (carried, parts.at_true_means, parts.true_about_means, oracle)]
-    return f"| {regime} | {adapter} | {settings.primary} | {' | '.join(cells)} | {parts.offset:.2f} | {parts.spread:.2f} |"
+    oracle = _rows(regime, "oracle", task)
+    best = accuracy(oracle)
+    lines = []
+    for adapter in adapters:
+        path = layout.memory(regime, adapter, task)
+        carried = _rows(regime, adapter, task)
+        artefacts.check_same(path, "features", carried[0].shape[1], oracle[0].shape[1])
+        try:
+            parts = taken_apart(carried, oracle, sum(sizes[:-1]))
+        except ValueError as error:
+            raise ArtefactError(f"{path}: {error}") from error
+        cells = [*map(accuracy, (carried, parts.at_true_means, parts.true_about_means)), best]
+        lines.append(f"| {regime} | {adapter} | {settings.primary} | {' | '.join(cells)} | {parts.offset:.2f} | {parts.spread:.2f} |")
+    return lines
 
 
-def _rows(memory: Memory) -> Rows:
-    return memory.features, np.asarray(memory.labels)
+def _rows(regime: str, adapter: str, task: str) -> Rows:
+    memory = Memory.read(layout.memory(regime, adapter, task), regime=regime, adapter=adapter, task=task)
+    return memory.features, memory.labels
 
 
 if __name__ == "__main__":

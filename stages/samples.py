@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,7 @@ from carryover.images import ImageSet, encode_png
 from carryover.memory import Memory
 from stages import layout, picture
 from stages.command import guard, ids, parameters
+from stages.writing import writing
 
 CLASSES = 10
 COLUMNS = 12
@@ -59,7 +58,7 @@ def draw_samples(regime: str, task: str, path: Path) -> None:
     images = rehearsal.read(layout.exemplars(regime, task), method.store, regime=regime, task=task)
     if not len(images):
         raise ArtefactError(f"The regime {regime!r} keeps no images: there is nothing to draw.")
-    with _written(path):
+    with writing(path):
         draw_grid(images, path)
 
 
@@ -77,17 +76,8 @@ def draw_features(regime: str, adapter: str, task: str, path: Path) -> None:
     observed = artefacts.read(layout.observations(regime, task), "observations", regime=regime, task=task)
     artefacts.check_same(layout.memory(regime, adapter, task), "features", memory.features.shape[1], observed["test_features"].shape[1])
     table = report.drawn((memory.features, memory.labels), (observed["test_features"], observed["test_labels"]))
-    with _written(path):
+    with writing(path):
         picture.drawn(table, f"{regime} x {adapter}").draw(path)
-
-
-@contextmanager
-def _written(path: Path) -> Iterator[None]:
-    """Turn an error of writing into a sentence on `path`."""
-    try:
-        yield
-    except OSError as error:
-        raise ArtefactError(f"Cannot write {path}: {error.strerror or error}.") from error
 
 
 def draw_grid(images: ImageSet, path: str | os.PathLike[str]) -> None:

@@ -76,12 +76,14 @@ def test_features_drawn_from_a_memory_are_in_the_report(finished: Project, adapt
 
 
 @pytest.mark.timeout(1000)
-def test_the_gap_to_the_oracle_is_taken_apart(finished: Project) -> None:
+def test_the_gap_to_the_oracle_is_taken_apart(finished: Project, summary: dict[str, Any]) -> None:
     out = finished.root / "gap.md"
     assert str(finished.run(sys.executable, "-m", "stages.gap", "--out", "gap.md").stdout).strip() == "gap.md"
     rows = [line.strip("| ").split(" | ") for line in out.read_text(encoding="utf-8").splitlines() if line.startswith("| distill")]
     found = {row[1]: [float(cell) for cell in row[3:]] for row in rows}
     assert set(found) == {*PROTOTYPES, "none", "sdc", "linear", "mlp"}
+    # What was carried is scored as the stage `evaluate` scores it.
+    assert all(row[0] == round(summary[adapter]["last"], 1) for adapter, row in found.items() if adapter not in PROTOTYPES)
     oracle = found["none"][3]
     assert all(row[3] == oracle and row[0] <= oracle for row in found.values())
     # Stale features lie wrong above all, and what the paper's adapter carries lies better.
