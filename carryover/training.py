@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from pydantic import Field
 from torch import Tensor
 from tqdm import tqdm
 
-from carryover import artefacts, augment, backbones
+from carryover import artefacts, augment, backbones, interrupts
 from carryover.errors import ArtefactError, TrainingError, out_of_memory
 from carryover.images import ImageSet
 from carryover.inference import folded
@@ -189,7 +190,8 @@ def train(
     if len(images) < 2:
         raise TrainingError(f"{title}: batch normalisation needs two images at least; there {'is one' if len(images) else 'is none'}.")
     # What a network draws itself, as dropout does, comes from torch's own generator.
-    with _explained(title, min(settings.batch_size, len(images))), torch.random.fork_rng(["cuda"] if where.device.type == "cuda" else []):
+    drawn = torch.random.fork_rng(["cuda"] if where.device.type == "cuda" else [])
+    with interrupts.heard(), _explained(title, min(settings.batch_size, len(images))), drawn:
         first = teacher is None
         epochs = settings.epochs if first else settings.increment_epochs
         network.to(where.device).to(memory_format=torch.channels_last).train()
@@ -253,6 +255,8 @@ class Forward:
         if compiled:
             # It warns that a machine without a GPU has none.
             logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+            # It traces in autograd's anomaly mode, which warns of an interrupt as of an error; errors are raised besides.
+            warnings.filterwarnings("ignore", "Error detected in", UserWarning)
         self._backbone: Callable[[Tensor], Tensor] = torch.compile(network.backbone) if compiled else network.backbone
 
     def __call__(self, inputs: Tensor) -> tuple[Tensor, Tensor, Tensor]:
