@@ -28,18 +28,7 @@ from carryover.images import processors
 from stages import end_with_parent
 from stages.command import guard, natural, parameters
 
-# DVC holds its lock for some hundredths of a second and looks twice a second whether it is free; a lane looks more often.
-# An interrupt while it still imports its libraries ends it without a traceback.
-PROGRAM = """
-import signal, sys
-signal.signal(signal.SIGINT, signal.SIG_DFL)
-import dvc.lock
-from dvc.cli import main
-dvc.lock.DEFAULT_TIMEOUT = 0.06
-signal.signal(signal.SIGINT, signal.default_int_handler)
-sys.exit(main())
-"""
-DVC = [sys.executable, "-c", PROGRAM]
+DVC = [sys.executable, "-m", "stages.lane"]
 GRACE_SECONDS = 10.0
 
 
@@ -48,7 +37,7 @@ def main() -> None:
 
     Raises:
         CarryoverError: if it cannot begin: see `_graph`.
-        SystemExit: if a stage failed, whose own sentence stands above.
+        SystemExit: if a stage failed, or DVC did, whose own sentence stands above.
     """
     # Stages are started as `python`, which is to be this one, whether or not its environment is active.
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])

@@ -121,6 +121,15 @@ def test_a_run_in_lanes_that_cannot_begin_says_why(copy: Project, name: str, old
     assert done.stderr.count("\n") == 1
 
 
+def test_a_fault_that_only_dvc_finds_is_said_in_lanes_too(copy: Project) -> None:
+    copy.edit("dvc.yaml", "cmd: python -m stages.split", "cmd: python -m stages.sources")
+    (copy.root / "data/tasks/task0/train.safetensors").unlink()
+    done = copy.run(sys.executable, "-m", "stages.repro", check=False)
+    assert done.returncode == 1
+    assert "Error: DVC failed to reproduce 'split': " in done.stderr and "does not exist" in done.stderr
+    assert done.stderr.count("Error:") == 1 and "Traceback" not in done.stderr
+
+
 def test_matrices_of_another_shape_are_one_sentence(copy: Project) -> None:
     copy.set(regimes=5)
     done = copy.run(sys.executable, "-m", "stages.repro", check=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import sys
 import time
@@ -101,7 +102,20 @@ def test_a_lane_that_fails_ends_the_others(copy: Project) -> None:
     done = copy.run(sys.executable, "-m", "stages.repro", check=False)
     assert done.returncode == 1
     assert "Error: Parameter regimes.distill.temperature is -1.0" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.stderr.count("Error:") == 1 and "Traceback" not in done.stderr
+    assert copy.processes() == []
+
+
+def test_a_lane_whose_stage_is_killed_says_so(copy: Project) -> None:
+    copy.set(training__epochs=5000)
+    process = copy.start(sys.executable, "-m", "stages.repro")
+    _wait_for(lambda: any((copy.root / "data/.scratch").glob("train-*-task0.safetensors")))
+    next(found for found in copy.processes() if "stages.train" in found.cmdline()).kill()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    told = r"Error: DVC failed to reproduce 'train@\w+-task0': failed to run: python -m stages\.train .*, exited with (-9|137)\."
+    assert re.search(told, errors)
+    assert errors.count("Error:") == 1 and "Traceback" not in errors
     assert copy.processes() == []
 
 
