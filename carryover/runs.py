@@ -11,6 +11,7 @@ from carryover import registry
 from carryover.drift import MEASURES
 
 METHOD = ["regime", "adapter", "classifier"]
+RUN = ["order", "seed"]
 CELL = ["regime", "setting", "adapter", "classifier", "budget"]
 # How a setting begins that stores vectors in another way.
 STORAGE = "storage="
@@ -32,7 +33,7 @@ def aggregate(runs: pd.DataFrame) -> pd.DataFrame:
     """
     if "setting" not in runs:
         runs = runs.assign(setting="")
-    pair = ["order", "seed", "regime", "setting", "classifier", "budget"]
+    pair = [*RUN, "regime", "setting", "classifier", "budget"]
     stale = runs[runs["adapter"] == "none"].set_index(pair)["average"]
     of_adapter = runs["setting"].str.partition(".")[0].isin(registry.names("adapters"))
     compared = runs[pair].assign(setting=runs["setting"].mask(of_adapter, ""))
@@ -48,69 +49,32 @@ def aggregate(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def mean_curves(curves: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean over runs of the rows of their curves.csv, in the same columns."""
-    keys = [column for column in curves.columns if column != "accuracy"]
-    return curves.groupby(keys, sort=False)["accuracy"].mean().round(4).reset_index()
+    """Return the mean over runs of the rows of their curves.csv, without the columns that tell runs apart.
+
+    The joint bound belongs to no regime, and not all runs may have it: it stands in the panel of every regime.
+    """
+    joint = curves["adapter"] == "joint"
+    # Older tables do not tell runs apart.
+    bound = curves[joint].drop_duplicates([column for column in ("classes", *RUN) if column in curves], keep="last")
+    panels = [pd.concat([rows, bound.assign(regime=regime)]) for regime, rows in curves[~joint].groupby("regime", sort=False)]
+    together: pd.DataFrame = pd.concat([*panels, curves[:0]])
+    keys = [column for column in curves.columns if column not in ("accuracy", *RUN)]
+    return together.groupby(keys, sort=False)["accuracy"].mean().round(4).reset_index()
+
+
+def mean_drift(by_age: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean over runs of their tables of `carryover.report.drift_by_age`; undefined measures are left out."""
+    return by_age.groupby(["regime", "adapter", "age"], sort=False)[MEASURES].mean().reset_index()
 
 
 def added(earlier: pd.DataFrame, new: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """Return the rows of both, a `new` one in the place of an `earlier` one that has the same `keys`."""
-    both: pd.DataFrame = pd.concat([frame for frame in (earlier, new) if len(frame)] or [new])
-    return both.drop_duplicates([*keys], keep="last").reset_index(drop=True)
+    """Return the rows of both, a `new` one in the place of an `earlier` one of the same run that has the same `keys`.
 
-
-def earlier_share(earlier: pd.DataFrame, new: pd.DataFrame) -> dict[tuple[str, str], float]:
-    """Return the share that the `earlier` runs of a method have in the mean over them and the `new` ones, by its regime and adapter.
-
-    Both are rows as in `aggregate`; settings are left out, as in the tables of means. Methods of which a new run takes the
-    place of an earlier one, or which have no earlier run, are left out too: their means are those of the new runs alone.
-    A network's own head has the adapter "head", and that of the joint bound "joint", as in curves.csv.
+    Earlier rows without an order are means over several runs, of a time when tables kept no others: they give way to those of a new run.
     """
-    before, now = _orders(earlier), _orders(new)
-    return {cell: len(before[cell]) / len(before[cell] | now[cell]) for cell in before.keys() & now.keys() if not before[cell] & now[cell]}
-
-
-def _orders(runs: pd.DataFrame) -> dict[tuple[str, str], set[tuple[int, int]]]:
-    orders: dict[tuple[str, str], set[tuple[int, int]]] = {}
-    for row in runs[runs["setting"] == ""].to_dict("records"):
-        adapter = row["adapter"] if row["adapter"] != "-" else "joint" if row["regime"] == "joint" else "head"
-        orders.setdefault((row["regime"], adapter), set()).add((row["order"], row["seed"]))
-    return orders
-
-
-def pooled(
-    earlier: pd.DataFrame, new: pd.DataFrame, values: Sequence[str], keys: Sequence[str], share: Mapping[tuple[str, str], float]
-) -> pd.DataFrame:
-    """Return the rows of two tables of means over runs: one that both have, by its `keys`, is the mean over the runs of both.
-
-    Args:
-        earlier: columns `regime`, `adapter`, and those named by the next two.
-        new: the same columns.
-        values: what is a mean.
-        keys: what tells rows apart.
-        share: of the earlier runs, from `earlier_share`; where it is not known, the new row takes the place of the earlier one.
-    """
-    both = new.merge(earlier[[*keys, *values]], on=[*keys], how="left", suffixes=("", " before"))
-    part = pd.Series([share.get(cell, 0.0) for cell in zip(both["regime"], both["adapter"], strict=True)], index=both.index, dtype=float)
-    for value in values:
-        before = both.pop(f"{value} before")
-        both[value] = both[value].where(before.isna() | (part == 0), part * before + (1 - part) * both[value])
-    return added(earlier, both, keys)
-
-
-def added_curves(earlier: pd.DataFrame, new: pd.DataFrame, share: Mapping[tuple[str, str], float]) -> pd.DataFrame:
-    """Return the rows of two curves.csv, `pooled`: the joint bound, which only one may have, stands in the panel of every regime."""
-    keys = [column for column in new.columns if column != "accuracy"]
-    own = pooled(earlier[earlier["adapter"] != "joint"], new[new["adapter"] != "joint"], ["accuracy"], keys, share)
-    bound = pooled(_bound(earlier), _bound(new), ["accuracy"], ["classes"], share)
-    panels = [pd.concat([own[own["regime"] == regime], bound.assign(regime=regime)]) for regime in own["regime"].unique()]
-    together: pd.DataFrame = pd.concat(panels).reset_index(drop=True)
-    return together
-
-
-def _bound(curves: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of the joint bound, once."""
-    return curves[curves["adapter"] == "joint"].drop_duplicates("classes", keep="last").assign(regime="joint")
+    replaced = pd.MultiIndex.from_frame(earlier[[*keys]]).isin(pd.MultiIndex.from_frame(new[[*keys]])) & earlier["order"].isna()
+    both: pd.DataFrame = pd.concat([frame for frame in (earlier[~replaced], new) if len(frame)] or [new])
+    return both.drop_duplicates([*keys, *RUN], keep="last").reset_index(drop=True)
 
 
 def markdown(table: pd.DataFrame, classifiers: Sequence[str]) -> str:

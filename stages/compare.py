@@ -9,7 +9,6 @@ from pathlib import Path
 import pandas as pd
 
 from carryover import registry, report, runs
-from carryover.drift import MEASURES
 from stages import clones, picture, redraw
 from stages.command import guard
 
@@ -55,24 +54,22 @@ def main() -> None:
         tables.append(_changed(table, *setting) if setting else table)
         # Pictures show the rest as it is: a variation gives them columns and no rows.
         shown = slice(0) if setting else slice(None)
-        curves.append(finished.curves[shown])
-        drifts.append(finished.drift[shown])
+        curves.append(finished.curves[shown].assign(order=order, seed=seed))
+        drifts.append(report.drift_by_age(finished.drift[shown]).assign(order=order, seed=seed))
         projections.append(finished.projection[shown])
     folder = clones.RESULTS / options.name
     count = len(options.orders) * len(options.seeds)
     heading = f"{clones.made_by('compare')}: {f'{count} runs, mean ± standard deviation' if count > 1 else '1 run'}.\n"
-    everything, mean, by_age = pd.concat(tables), runs.mean_curves(pd.concat(curves)), report.drift_by_age(pd.concat(drifts))
+    everything, curve, drift = pd.concat(tables), pd.concat(curves), pd.concat(drifts)
     if options.add:
         heading = _heading(folder / "table.md") + heading
-        earlier = _table(folder / "runs.csv", everything)
-        share = runs.earlier_share(earlier, everything)
-        everything = runs.added(earlier, everything, [*runs.CELL, "order", "seed"])
-        mean = runs.added_curves(_table(folder / "curves.csv", mean)[mean.columns], mean, share)
-        by_age = runs.pooled(_table(folder / "drift.csv", by_age)[by_age.columns], by_age, MEASURES, ["regime", "adapter", "age"], share)
+        everything = runs.added(_table(folder / "runs.csv", everything), everything, runs.CELL)
+        curve = runs.added(_table(folder / "curves.csv", curve), curve, ["regime", "adapter", "classifier", "classes"])
+        drift = runs.added(_table(folder / "drift.csv", drift), drift, ["regime", "adapter", "age"])
     table = runs.aggregate(everything)
     clones.write(f"{options.name}/runs.csv", everything.round(4).to_csv(index=False))
     clones.write(f"{options.name}/table.csv", table.round(4).to_csv(index=False))
-    clones.write(f"{options.name}/curves.csv", mean.to_csv(index=False))
+    clones.write(f"{options.name}/curves.csv", curve.to_csv(index=False))
     text = f"{heading}\n{runs.markdown(table, options.classifiers)}\n![Accuracy over all classes seen](curves.png)\n"
     for limit in options.bytes:
         text += f"\nWithin {limit:,} bytes, each method with the budget that does best on validation images:\n\n{runs.within_markdown(table, limit)}"
@@ -80,9 +77,10 @@ def main() -> None:
     if (storages := runs.storages(table)).size:
         clones.write(f"{options.name}/storage.csv", storages.round(4).to_csv(index=False))
         text += f"\nWith vectors in fewer bytes:\n\n{runs.storage_markdown(storages)}\n![Accuracy against bytes, by storage](storage.png)\n"
-    if by_age.size:
-        clones.write(f"{options.name}/drift.csv", by_age.round(4).to_csv(index=False))
-        text += f"\nPredicted against actual drift of old classes' test features, means over classes and tasks:\n\n{runs.drift_markdown(by_age)}"
+    if drift.size:
+        clones.write(f"{options.name}/drift.csv", drift.round(4).to_csv(index=False))
+        means = runs.drift_markdown(runs.mean_drift(drift))
+        text += f"\nPredicted against actual drift of old classes' test features, means over classes and tasks:\n\n{means}"
         text += "\n![Drift, by age](drift.png)\n"
     if not options.add:
         (folder / "projection.png").unlink(missing_ok=True)
@@ -96,8 +94,9 @@ def main() -> None:
 
 
 def _table(path: Path, like: pd.DataFrame) -> pd.DataFrame:
-    """Return the table of an earlier comparison, or one without rows that has the columns of `like`."""
-    return redraw.read(path) if path.exists() else like.iloc[:0]
+    """Return the table of an earlier comparison, or one without rows, with the columns of `like`, which older versions may lack."""
+    earlier = redraw.read(path).reindex(columns=like.columns) if path.exists() else like.iloc[:0]
+    return earlier.astype(dict.fromkeys(runs.RUN, "Int64"))
 
 
 def _heading(path: Path) -> str:

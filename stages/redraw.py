@@ -63,11 +63,11 @@ def draw(folder: Path) -> None:
     if (storages := runs.storages(table)).size:
         picture.storage(storages).draw(folder / "storage.png")
     if (folder / "drift.csv").exists():
-        picture.drift(pd.read_csv(folder / "drift.csv")).draw(folder / "drift.png")
+        picture.drift(runs.mean_drift(pd.read_csv(folder / "drift.csv"))).draw(folder / "drift.png")
     least, most = table["runs"].min(), table["runs"].max()
     count = f"{least} to {most}" if least < most else str(most)
     title = "Accuracy over all classes seen" + (f", mean of {count} runs" if most > 1 else "")
-    picture.curves(pd.read_csv(folder / "curves.csv").to_dict("records"), title).draw(folder / "curves.png")
+    picture.curves(runs.mean_curves(pd.read_csv(folder / "curves.csv")).to_dict("records"), title).draw(folder / "curves.png")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from carryover import report, runs
+from carryover import drift, report, runs
 from stages import compare, redraw
 
 SIZES = [2, 1, 1]
@@ -379,49 +379,50 @@ def test_a_table_takes_up_more_rows_in_the_place_of_the_same_cells_earlier_ones(
     earlier = several_runs()
     again = earlier[(earlier["adapter"] == "mlp") & (earlier["order"] == 1)].assign(average=99.0)
     other = earlier.assign(regime="lwf")
-    together = runs.added(earlier, pd.concat([again, other]), ["regime", "adapter", "order", "seed"])
+    together = runs.added(earlier, pd.concat([again, other]), ["regime", "adapter"])
     assert len(together) == 12
     assert sorted(together[(together["regime"] == "distill") & (together["adapter"] == "mlp")]["average"]) == [56.0, 60.0, 99.0]
-    pd.testing.assert_frame_equal(runs.added(earlier.iloc[:0], earlier, ["regime", "adapter", "order", "seed"]), earlier)
+    pd.testing.assert_frame_equal(runs.added(earlier.iloc[:0], earlier, ["regime", "adapter"]), earlier)
+
+
+def curve(regime: str, adapter: str, accuracy: float, order: float = 0) -> dict[str, object]:
+    row = {"method": adapter, "regime": regime, "adapter": adapter, "classifier": "head", "task": 0, "classes": 4}
+    return row | {"accuracy": accuracy, "order": order, "seed": order and 0}
 
 
 @pytest.mark.parametrize("bound_first", [True, False])
 def test_the_bound_stands_in_every_panel_of_curves_put_together(bound_first: bool) -> None:
-    def curve(regime: str, adapter: str, accuracy: float) -> dict[str, object]:
-        return {"method": adapter, "regime": regime, "adapter": adapter, "classifier": "head", "task": 0, "classes": 4, "accuracy": accuracy}
-
-    with_bound = pd.DataFrame([curve("lwf", "head", 50.0), curve("lwf", "joint", 90.0)])
-    without = pd.DataFrame([curve("distill", "head", 40.0)])
-    together = runs.added_curves(*((with_bound, without) if bound_first else (without, with_bound)), {})
+    with_bound = [curve("lwf", "head", 50.0), curve("lwf", "joint", 90.0)]
+    without = [curve("distill", "head", 40.0)]
+    together = runs.mean_curves(pd.DataFrame(with_bound + without if bound_first else without + with_bound))
     panels = {regime: dict(zip(part["adapter"], part["accuracy"], strict=True)) for regime, part in together.groupby("regime")}
     assert panels == {"lwf": {"head": 50.0, "joint": 90.0}, "distill": {"head": 40.0, "joint": 90.0}}
 
 
-def test_curves_of_further_orders_are_the_mean_over_all_and_those_of_the_same_take_their_place() -> None:
-    def ran(*orders: int) -> pd.DataFrame:
-        cells = [("lwf", "-"), ("lwf", "mlp"), ("joint", "-")]
-        return pd.DataFrame([{"regime": r, "adapter": a, "setting": "", "order": order, "seed": 0} for order in orders for r, a in cells])
-
-    def curves(accuracy: float) -> pd.DataFrame:
-        same = {"regime": "lwf", "classifier": "head", "task": 0, "classes": 4}
-        return pd.DataFrame([same | {"method": adapter, "adapter": adapter, "accuracy": accuracy} for adapter in ("head", "mlp", "joint")])
-
-    share = runs.earlier_share(ran(0), ran(1, 2))
-    assert share == {("lwf", "head"): 1 / 3, ("lwf", "mlp"): 1 / 3, ("joint", "joint"): 1 / 3}
-    assert runs.added_curves(curves(60.0), curves(30.0), share)["accuracy"].tolist() == pytest.approx([40.0] * 3)
-    assert runs.earlier_share(ran(0, 1), ran(1, 2)) == {} == runs.earlier_share(ran(0), ran(0))
-    assert runs.added_curves(curves(60.0), curves(30.0), {})["accuracy"].tolist() == [30.0] * 3
-    varied = runs.earlier_share(ran(0).assign(setting="exemplars.per_class=2"), ran(1))
-    assert varied == {}, "the curves are of the rest as it is"
+def test_curves_are_the_mean_over_orders_and_the_bound_counts_once_an_order() -> None:
+    rows = [curve(regime, "head", 60.0 - 30 * order, order) for order in (0, 1) for regime in ("lwf", "distill")]
+    # The second order's run had both regimes, each with the bound in its panel.
+    rows += [curve("lwf", "joint", 90.0, 0), curve("lwf", "joint", 80.0, 1), curve("distill", "joint", 80.0, 1)]
+    mean = runs.mean_curves(pd.DataFrame(rows))
+    assert mean["accuracy"].tolist() == [45.0, 85.0, 45.0, 85.0]
+    assert list(mean.columns) == ["method", "regime", "adapter", "classifier", "task", "classes", "accuracy"]
+    again = runs.added(pd.DataFrame(rows), pd.DataFrame([curve("lwf", "head", 40.0, 1)]), ["regime", "adapter", "classes"])
+    assert runs.mean_curves(again).set_index(["regime", "adapter"])["accuracy"].to_dict()["lwf", "head"] == 50.0
 
 
-def test_drift_of_further_orders_is_the_mean_over_all_where_both_are_defined() -> None:
-    def drift(value: float, cosine: float) -> pd.DataFrame:
-        return pd.DataFrame([{"regime": "lwf", "adapter": "mlp", "age": 1, "explained": value, "cosine": cosine}])
+def test_a_mean_over_runs_that_were_not_kept_apart_gives_way_to_a_run() -> None:
+    earlier = pd.DataFrame([curve("lwf", "head", 60.0, math.nan), curve("distill", "head", 50.0, math.nan)])
+    together = runs.added(earlier, pd.DataFrame([curve("lwf", "head", 30.0, 1)]), ["regime", "adapter", "classes"])
+    assert together["accuracy"].tolist() == [50.0, 30.0]
+    assert runs.mean_curves(earlier.drop(columns=["order", "seed"]))["accuracy"].tolist() == [60.0, 50.0]
 
-    keys, values = ["regime", "adapter", "age"], ["explained", "cosine"]
-    pooled = runs.pooled(drift(0.2, math.nan), drift(0.8, 0.5), values, keys, {("lwf", "mlp"): 0.25})
-    assert pooled[values].to_numpy().tolist() == [pytest.approx([0.65, 0.5])]
+
+def test_drift_is_the_mean_over_the_orders_in_which_it_is_defined() -> None:
+    rows = [{"regime": "lwf", "adapter": "mlp", "age": 1, "order": order, "seed": 0} for order in (0, 1)]
+    measured = [{"cosine": math.nan, "relative_error": 0.2, "explained": 0.2}, {"cosine": 0.5, "relative_error": 0.4, "explained": 0.8}]
+    mean = runs.mean_drift(pd.DataFrame([row | values for row, values in zip(rows, measured, strict=True)]))
+    assert mean[["regime", "adapter", "age"]].to_numpy().tolist() == [["lwf", "mlp", 1]]
+    assert mean[drift.MEASURES].to_numpy().tolist() == [pytest.approx([0.5, 0.3, 0.5])]
 
 
 def test_without_other_storages_there_is_nothing_to_compare() -> None:
