@@ -28,7 +28,8 @@ from carryover.images import processors
 from stages import end_with_parent
 from stages.command import guard, natural, parameters
 
-DVC = [sys.executable, "-m", "stages.lane"]
+# DVC waits for its lock no longer than a lane waits between two looks, unless it is told to.
+DVC = [sys.executable, "-m", "stages.lane", "--wait-for-lock"]
 GRACE_SECONDS = 10.0
 
 
@@ -64,7 +65,7 @@ def main() -> None:
     if several:
         if _is_outdated("split", graph, outdated):
             _run([["repro", "--quiet", "split"]], 1)
-        _run([["--wait-for-lock", "repro", "--quiet", "--single-item", *lane] for lane in lanes], workers)
+        _run([["repro", "--quiet", "--single-item", *lane] for lane in lanes], workers)
     _run([["repro", "--quiet"]], 1)
 
 

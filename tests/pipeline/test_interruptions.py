@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 import sys
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import zc.lockfile
 from conftest import Project
 
 from carryover import artefacts
@@ -95,6 +97,17 @@ def test_a_checkpoint_of_other_settings_is_not_used(copy: Project) -> None:
     copy.set(training__increment_epochs=2)
     copy.stage("train", "finetune", "task1", "task0")
     assert copy.digests() == before
+
+
+def test_a_run_waits_for_the_lock_of_another_dvc(copy: Project) -> None:
+    copy.set(evaluation__budgets=[1, 4])
+    with contextlib.closing(zc.lockfile.LockFile(str(copy.root / ".dvc/tmp/lock"))):
+        process = copy.start(sys.executable, "-m", "stages.repro")
+        time.sleep(6)
+        assert process.poll() is None
+    _, errors = process.communicate(timeout=240)
+    assert process.returncode == 0, errors
+    assert "Error" not in errors
 
 
 def test_a_lane_that_fails_ends_the_others(copy: Project) -> None:
