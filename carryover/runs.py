@@ -48,18 +48,20 @@ def aggregate(runs: pd.DataFrame) -> pd.DataFrame:
     return table.reset_index()
 
 
-def mean_curves(curves: pd.DataFrame) -> pd.DataFrame:
-    """Return the mean over runs of the rows of their curves.csv, without the columns that tell runs apart.
+def curves_of(run: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a run's curves.csv with the joint bound, which stands in the panel of every regime there, once: as the regime "joint"."""
+    joint = run["adapter"] == "joint"
+    return run.assign(regime=run["regime"].mask(joint, "joint")).drop_duplicates()
 
-    The joint bound belongs to no regime, and not all runs may have it: it stands in the panel of every regime.
-    """
-    joint = curves["adapter"] == "joint"
-    # Older tables do not tell runs apart.
-    bound = curves[joint].drop_duplicates([column for column in ("classes", *RUN) if column in curves], keep="last")
-    panels = [pd.concat([rows, bound.assign(regime=regime)]) for regime, rows in curves[~joint].groupby("regime", sort=False)]
-    together: pd.DataFrame = pd.concat([*panels, curves[:0]])
+
+def mean_curves(curves: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean over runs of the rows of `curves_of`, in the columns of curves.csv; the joint bound stands in the panel of every regime."""
     keys = [column for column in curves.columns if column not in ("accuracy", *RUN)]
-    return together.groupby(keys, sort=False)["accuracy"].mean().round(4).reset_index()
+    mean = curves.groupby(keys, sort=False)["accuracy"].mean().round(4).reset_index()
+    joint = mean["adapter"] == "joint"
+    panels = [pd.concat([rows, mean[joint].assign(regime=regime)]) for regime, rows in mean[~joint].groupby("regime", sort=False)]
+    together: pd.DataFrame = pd.concat([*panels, mean[:0]]).reset_index(drop=True)
+    return together
 
 
 def mean_drift(by_age: pd.DataFrame) -> pd.DataFrame:

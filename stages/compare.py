@@ -54,7 +54,7 @@ def main() -> None:
         tables.append(_changed(table, *setting) if setting else table)
         # Pictures show the rest as it is: a variation gives them columns and no rows.
         shown = slice(0) if setting else slice(None)
-        curves.append(finished.curves[shown].assign(order=order, seed=seed))
+        curves.append(runs.curves_of(finished.curves[shown]).assign(order=order, seed=seed))
         drifts.append(report.drift_by_age(finished.drift[shown]).assign(order=order, seed=seed))
         projections.append(finished.projection[shown])
     folder = clones.RESULTS / options.name

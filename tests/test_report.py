@@ -387,14 +387,14 @@ def test_a_table_takes_up_more_rows_in_the_place_of_the_same_cells_earlier_ones(
 
 def curve(regime: str, adapter: str, accuracy: float, order: float = 0) -> dict[str, object]:
     row = {"method": adapter, "regime": regime, "adapter": adapter, "classifier": "head", "task": 0, "classes": 4}
-    return row | {"accuracy": accuracy, "order": order, "seed": order and 0}
+    return row | {"accuracy": accuracy, "order": order, "seed": 0}
 
 
 @pytest.mark.parametrize("bound_first", [True, False])
 def test_the_bound_stands_in_every_panel_of_curves_put_together(bound_first: bool) -> None:
     with_bound = [curve("lwf", "head", 50.0), curve("lwf", "joint", 90.0)]
     without = [curve("distill", "head", 40.0)]
-    together = runs.mean_curves(pd.DataFrame(with_bound + without if bound_first else without + with_bound))
+    together = runs.mean_curves(runs.curves_of(pd.DataFrame(with_bound + without if bound_first else without + with_bound)))
     panels = {regime: dict(zip(part["adapter"], part["accuracy"], strict=True)) for regime, part in together.groupby("regime")}
     assert panels == {"lwf": {"head": 50.0, "joint": 90.0}, "distill": {"head": 40.0, "joint": 90.0}}
 
@@ -403,11 +403,19 @@ def test_curves_are_the_mean_over_orders_and_the_bound_counts_once_an_order() ->
     rows = [curve(regime, "head", 60.0 - 30 * order, order) for order in (0, 1) for regime in ("lwf", "distill")]
     # The second order's run had both regimes, each with the bound in its panel.
     rows += [curve("lwf", "joint", 90.0, 0), curve("lwf", "joint", 80.0, 1), curve("distill", "joint", 80.0, 1)]
-    mean = runs.mean_curves(pd.DataFrame(rows))
+    kept = runs.curves_of(pd.DataFrame(rows))
+    mean = runs.mean_curves(kept)
     assert mean["accuracy"].tolist() == [45.0, 85.0, 45.0, 85.0]
     assert list(mean.columns) == ["method", "regime", "adapter", "classifier", "task", "classes", "accuracy"]
-    again = runs.added(pd.DataFrame(rows), pd.DataFrame([curve("lwf", "head", 40.0, 1)]), ["regime", "adapter", "classes"])
+    again = runs.added(kept, pd.DataFrame([curve("lwf", "head", 40.0, 1)]), ["regime", "adapter", "classes"])
     assert runs.mean_curves(again).set_index(["regime", "adapter"])["accuracy"].to_dict()["lwf", "head"] == 50.0
+
+
+def test_a_bound_of_runs_that_were_not_kept_apart_gives_way_to_another_regimes_run() -> None:
+    earlier = runs.curves_of(pd.DataFrame([curve("lwf", adapter, 60.0, math.nan) for adapter in ("head", "joint")]))
+    new = runs.curves_of(pd.DataFrame([curve("distill", adapter, 30.0, 1) for adapter in ("head", "joint")]))
+    mean = runs.mean_curves(runs.added(earlier, new, ["regime", "adapter", "classes"]))
+    assert mean[mean["adapter"] == "joint"]["accuracy"].tolist() == [30.0, 30.0]
 
 
 def test_a_mean_over_runs_that_were_not_kept_apart_gives_way_to_a_run() -> None:
