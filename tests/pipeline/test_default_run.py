@@ -92,3 +92,18 @@ def test_the_gap_to_the_oracle_is_taken_apart(finished: Project, summary: dict[s
     assert found["sdc_means"][5] == found["ldc"][5] == 0 and found["sdc_means"][1] == found["ldc"][1]
     refused = finished.run(sys.executable, "-m", "stages.gap", "--out", "params.yaml/gap.md", check=False)
     assert refused.returncode != 0 and "Traceback" not in refused.stderr
+
+
+@pytest.mark.timeout(1000)
+def test_adapters_fitted_on_old_images_say_what_any_such_map_loses(finished: Project) -> None:
+    lines = str(finished.run(sys.executable, "-m", "stages.gap", "--ceiling").stdout).splitlines()
+    header = next(line for line in lines if line.startswith("| regime")).strip("| ").split(" | ")
+    found = {row[1]: row for row in ([cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| distill"))}
+    assert header[-1] == "fitted on old images %" and all(len(row) == len(header) for row in found.values())
+    best = {adapter: float(row[-1]) for adapter, row in found.items() if row[-1]}
+    # What learns nothing gains nothing, and means, forms and what looks at images have no such fit.
+    assert set(best) == {"none", "sdc", "linear", "mlp"} and best["none"] == float(found["none"][3])
+    assert best["sdc"] > float(found["sdc"][3]) + 3
+    for adapter in ("linear", "mlp"):
+        carried, oracle = float(found[adapter][3]), float(found[adapter][6])
+        assert carried - 1 < best[adapter] and oracle - 4 < best[adapter] < oracle + 1
