@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from carryover import artefacts, backbones, classifiers, metrics, registry
+from carryover import artefacts, classifiers, metrics, registry
 from carryover.adapters import Chasing, head_of
 from carryover.artefacts import replacing
 from carryover.errors import ArtefactError, ConfigurationError
@@ -21,7 +21,10 @@ from stages import fitted, layout, manifest, networks
 from stages.command import guard, ids, parameters
 from stages.writing import writing
 
-HEADER = "regime | adapter | classifier | carried % | carried, at true means % | true, about carried means % | oracle % | means off by | spread"
+HEADER = [
+    *("regime", "adapter", "classifier"),
+    *("carried %", "carried, at true means %", "true, about carried means %", "oracle %", "means off by", "spread"),
+]
 CEILING = "fitted on old images %"
 LEGEND = """Accuracy on test images over all classes after {task}. *Carried, at true means*: each class's stored features, moved so that their mean
 is the oracle's; *true, about carried means*: the oracle's features, moved to where the adapter takes the class. *Means off by*: how far a
@@ -51,9 +54,10 @@ def main() -> None:
     for regime in parameters("regimes"):
         best = fitted_on_old_images(regime, names, tasks) if options.ceiling else None
         lines += rows(regime, names, tasks[-1], settings, best)
-    header = [*HEADER.split(" | "), *([CEILING] if options.ceiling else [])]
+    header, legend = HEADER, LEGEND.format(task=tasks[-1])
+    if options.ceiling:
+        header, legend = [*header, CEILING], legend + CEILING_LEGEND
     ruler = [":--"] * 3 + ["--:"] * (len(header) - 3)
-    legend = LEGEND.format(task=tasks[-1]) + (CEILING_LEGEND if options.ceiling else "")
     text = "\n".join([legend, f"| {' | '.join(header)} |", f"|{'|'.join(ruler)}|", *lines]) + "\n"
     if options.out is None:
         print(text, end="")
@@ -78,7 +82,7 @@ def fitted_on_old_images(regime: str, adapters: Iterable[str], tasks: Sequence[s
         images = manifest.images(task, "train")
         # Tasks stand in the order in which they came: old images first, each at its place.
         current, labels = extract(network, images, where, title=f"gap {regime} {task}"), np.asarray(images.labels)
-        head = head_of({f"head_{name}": array for name, array in backbones.to_arrays(network.head).items()})
+        head = head_of(artefacts.read(layout.observations(regime, task), "observations", regime=regime, task=task).tensors)
         old = len(previous)
         for name, method in kept.items():
             if old:
@@ -90,7 +94,7 @@ def fitted_on_old_images(regime: str, adapters: Iterable[str], tasks: Sequence[s
     return {name: (carried, labels) for name, carried in features.items()}
 
 
-def rows(regime: str, adapters: Iterable[str], task: str, settings: Evaluation, best: Mapping[str, Rows] | None = None) -> list[str]:
+def rows(regime: str, adapters: Iterable[str], task: str, settings: Evaluation, best: Mapping[str, Rows] | None) -> list[str]:
     """Return the rows of the memories that a regime's adapters carried; with a last cell where `best` has what they could carry.
 
     Raises:

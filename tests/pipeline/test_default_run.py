@@ -75,12 +75,16 @@ def test_features_drawn_from_a_memory_are_in_the_report(finished: Project, adapt
     assert f"Features drawn from the memory of distill x {adapter}" in page
 
 
+def cells(table: str, first: str) -> list[list[str]]:
+    """Return the rows of a Markdown table whose first cell is `first`."""
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line.startswith(f"| {first} |")]
+
+
 @pytest.mark.timeout(1000)
 def test_the_gap_to_the_oracle_is_taken_apart(finished: Project, summary: dict[str, Any]) -> None:
     out = finished.root / "gap.md"
     assert str(finished.run(sys.executable, "-m", "stages.gap", "--out", "gap.md").stdout).strip() == "gap.md"
-    rows = [line.strip("| ").split(" | ") for line in out.read_text(encoding="utf-8").splitlines() if line.startswith("| distill")]
-    found = {row[1]: [float(cell) for cell in row[3:]] for row in rows}
+    found = {row[1]: [float(cell) for cell in row[3:]] for row in cells(out.read_text(encoding="utf-8"), "distill")}
     assert set(found) == {*PROTOTYPES, "none", "sdc", "linear", "mlp"}
     # What was carried is scored as the stage `evaluate` scores it.
     assert all(row[0] == round(summary[adapter]["last"], 1) for adapter, row in found.items() if adapter not in PROTOTYPES)
@@ -96,9 +100,9 @@ def test_the_gap_to_the_oracle_is_taken_apart(finished: Project, summary: dict[s
 
 @pytest.mark.timeout(1000)
 def test_adapters_fitted_on_old_images_say_what_any_such_map_loses(finished: Project) -> None:
-    lines = str(finished.run(sys.executable, "-m", "stages.gap", "--ceiling").stdout).splitlines()
-    header = next(line for line in lines if line.startswith("| regime")).strip("| ").split(" | ")
-    found = {row[1]: row for row in ([cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| distill"))}
+    text = str(finished.run(sys.executable, "-m", "stages.gap", "--ceiling").stdout)
+    (header,) = cells(text, "regime")
+    found = {row[1]: row for row in cells(text, "distill")}
     assert header[-1] == "fitted on old images %" and all(len(row) == len(header) for row in found.values())
     best = {adapter: float(row[-1]) for adapter, row in found.items() if row[-1]}
     # What learns nothing gains nothing, and means, forms and what looks at images have no such fit.
